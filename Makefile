@@ -1,0 +1,165 @@
+# mp -- `make help` says what there is.
+#
+# Sources are found by wildcard: runtime/<floor>/*.c, without *_test.c, which become test
+# programs, and lua/mp/*.lua, which are embedded. Adding a file needs no change here.
+# Nothing below uses the network except `make deps` when a package is missing.
+
+MODE ?= release
+ifeq ($(MODE),release)
+BUILD ?= build
+else
+BUILD ?= build/$(MODE)
+endif
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+AR ?= ar
+PREFIX ?= /usr/local
+LUA_VERSION := 5.4
+LUA_INC ?= /usr/include/lua$(LUA_VERSION)
+LUA_LIB ?= -llua$(LUA_VERSION)
+LUA ?= lua$(LUA_VERSION)
+SECONDS ?= 60
+VERSION := $(shell sed -n 's/^.define MP_VERSION "\(.*\)"/\1/p' runtime/mp.h)
+
+# ---- flags -------------------------------------------------------------------------------
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+        -Wwrite-strings -Wvla -Wconversion -Wno-sign-conversion -Werror
+CPPFLAGS_MP := -Iruntime -D_GNU_SOURCE
+CFLAGS_MP := -std=gnu11 -g -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread $(WARN)
+LDFLAGS_MP := -pthread -Wl,--as-needed
+
+ifeq ($(MODE),release)
+CFLAGS_MODE := -O2 -fno-plt
+else ifeq ($(MODE),debug)
+CFLAGS_MODE := -O0 -DMP_DEBUG -DMP_FAULTS
+else ifeq ($(MODE),hard)
+# Tiny rings and tables, fault points, early futex returns: what is rare becomes common.
+CFLAGS_MODE := -O1 -DMP_DEBUG -DMP_HARD -DMP_FAULTS
+else ifeq ($(MODE),asan)
+CFLAGS_MODE := -O1 -DMP_DEBUG -DMP_FAULTS -fno-omit-frame-pointer \
+               -fsanitize=address,undefined -fno-sanitize-recover=undefined
+LDFLAGS_MP += -fsanitize=address,undefined
+else ifeq ($(MODE),tsan)
+CFLAGS_MODE := -O1 -DMP_DEBUG -DMP_FAULTS -fno-omit-frame-pointer -fsanitize=thread
+LDFLAGS_MP += -fsanitize=thread
+else
+$(error MODE is release, debug, hard, asan or tsan, not "$(MODE)")
+endif
+
+LIBS := -lseccomp -lssl -lcrypto -lm -ldl
+
+COMPILE = $(CC) $(CPPFLAGS_MP) $(CPPFLAGS) $(CFLAGS_MP) $(CFLAGS_MODE) $(CFLAGS)
+LINK = $(CC) $(CFLAGS_MODE) $(CFLAGS) $(LDFLAGS_MP) $(LDFLAGS)
+
+# ---- what there is to build --------------------------------------------------------------
+
+FLOORS_CORE := base shm wire sandbox proc pool
+src_of = $(sort $(filter-out %_test.c,$(wildcard runtime/$(1)/*.c)))
+obj_of = $(patsubst runtime/%.c,$(BUILD)/obj/%.o,$(call src_of,$(1)))
+
+CORE_OBJ := $(foreach f,$(FLOORS_CORE),$(call obj_of,$(f)))
+HOST_OBJ := $(call obj_of,host)
+BIND_OBJ := $(call obj_of,bind)
+MAIN_OBJ := $(call obj_of,main)
+TEST_OBJ := $(call obj_of,test)
+LUA_FILES := $(sort $(wildcard lua/mp/*.lua))
+EMBED_OBJ := $(if $(LUA_FILES),$(BUILD)/obj/embed.o)
+
+TEST_SRC := $(sort $(wildcard runtime/*/*_test.c))
+TEST_BIN := $(patsubst runtime/%.c,$(BUILD)/test/%,$(TEST_SRC))
+
+PROGRAMS := $(BUILD)/libmp.a $(BUILD)/libmp.so $(BUILD)/mp.pc
+ifneq ($(BIND_OBJ),)
+PROGRAMS += $(BUILD)/mp.so $(BUILD)/libmplua.a $(BUILD)/mplua.pc
+endif
+ifneq ($(MAIN_OBJ),)
+PROGRAMS += $(BUILD)/mprun
+endif
+
+.PHONY: all
+all: $(PROGRAMS)
+
+# Objects depend on these stamps, which change only when their text does: another compiler,
+# other flags or a removed source rebuild what they must.
+.PHONY: force
+$(BUILD)/.flags: force
+	@mkdir -p $(BUILD)
+	@echo '$(COMPILE) $(LINK) $(LIBS) $(LUA_LIB)' | cmp -s - $@ || echo '$(COMPILE) $(LINK) $(LIBS) $(LUA_LIB)' > $@
+$(BUILD)/.sources: force
+	@mkdir -p $(BUILD)
+	@echo '$(CORE_OBJ) $(HOST_OBJ) $(BIND_OBJ) $(MAIN_OBJ) $(TEST_OBJ) $(LUA_FILES)' | cmp -s - $@ || \
+	 echo '$(CORE_OBJ) $(HOST_OBJ) $(BIND_OBJ) $(MAIN_OBJ) $(TEST_OBJ) $(LUA_FILES)' > $@
+$(BUILD)/.headers: spec/support/deps.sh
+	@mkdir -p $(BUILD)
+	@sh spec/support/deps.sh headers "$(CC)" "$(LUA_INC)"
+	@touch $@
+
+$(BUILD)/obj/%.o: runtime/%.c $(BUILD)/.flags | $(BUILD)/.headers
+	@mkdir -p $(@D)
+	@echo "  cc    $<"
+	@$(COMPILE) $(CPPFLAGS_FLOOR) -MMD -MP -c -o $@ $<
+
+$(BUILD)/obj/bind/%.o $(BUILD)/test/bind/%.o: CPPFLAGS_FLOOR = -isystem $(LUA_INC)
+$(BUILD)/obj/main/%.o $(BUILD)/test/main/%.o: CPPFLAGS_FLOOR = -isystem $(LUA_INC)
+
+# The Lua files, as they are, between two labels each; see runtime/bind/embed.h.
+$(BUILD)/obj/embed.c: spec/support/embed.sh $(LUA_FILES) $(BUILD)/.sources
+	@mkdir -p $(@D)
+	@sh spec/support/embed.sh $(LUA_FILES) > $@.tmp && mv $@.tmp $@
+$(BUILD)/obj/embed.o: $(BUILD)/obj/embed.c $(LUA_FILES) $(BUILD)/.flags | $(BUILD)/.headers
+	@echo "  embed $(words $(LUA_FILES)) Lua files"
+	@$(COMPILE) -c -o $@ $<
+
+# ---- libraries and programs --------------------------------------------------------------
+
+$(BUILD)/libmp.a: $(CORE_OBJ) $(HOST_OBJ) $(BUILD)/.sources
+	@echo "  ar    $@"
+	@rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
+$(BUILD)/libmp.so: $(CORE_OBJ) $(HOST_OBJ) $(BUILD)/.sources
+	@echo "  link  $@"
+	@$(LINK) -shared -Wl,-soname,libmp.so.0 -Wl,-z,nodelete -o $@ $(filter %.o,$^) $(LIBS)
+	@ln -sf libmp.so $(BUILD)/libmp.so.0
+# Not linked to liblua: the program that loads the module has the one Lua core.
+$(BUILD)/mp.so: $(CORE_OBJ) $(HOST_OBJ) $(BIND_OBJ) $(EMBED_OBJ) $(BUILD)/.sources
+	@echo "  link  $@"
+	@$(LINK) -shared -Wl,-z,nodelete -o $@ $(filter %.o,$^) $(LIBS)
+$(BUILD)/libmplua.a: $(CORE_OBJ) $(HOST_OBJ) $(BIND_OBJ) $(EMBED_OBJ) $(BUILD)/.sources
+	@echo "  ar    $@"
+	@rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
+$(BUILD)/mprun: $(CORE_OBJ) $(HOST_OBJ) $(BIND_OBJ) $(EMBED_OBJ) $(MAIN_OBJ) $(BUILD)/.sources
+	@echo "  link  $@"
+	@$(LINK) -Wl,-E -o $@ $(filter %.o,$^) $(LUA_LIB) $(LIBS)
+
+$(BUILD)/%.pc: spec/support/%.pc.in $(BUILD)/.flags
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
+
+# ---- C tests -----------------------------------------------------------------------------
+
+# A test sees hidden names: it is linked with the objects of its floors, not with a library.
+$(BUILD)/test/%.o: runtime/%.c $(BUILD)/.flags | $(BUILD)/.headers
+	@mkdir -p $(@D)
+	@echo "  cc    $<"
+	@$(COMPILE) $(CPPFLAGS_FLOOR) -MMD -MP -c -o $@ $<
+
+TEST_WITH = $(CORE_OBJ) $(HOST_OBJ)
+$(BUILD)/test/bind/% $(BUILD)/test/main/%: TEST_WITH = $(CORE_OBJ) $(HOST_OBJ) $(BIND_OBJ) $(EMBED_OBJ)
+$(BUILD)/test/bind/% $(BUILD)/test/main/%: LIBS_FLOOR = $(LUA_LIB)
+$(filter $(BUILD)/test/bind/% $(BUILD)/test/main/%,$(TEST_BIN)): $(BIND_OBJ) $(EMBED_OBJ)
+$(TEST_BIN): %: %.o $(TEST_OBJ) $(CORE_OBJ) $(HOST_OBJ) $(BUILD)/.sources
+	@echo "  link  $@"
+	@$(LINK) -rdynamic -o $@ $< $(TEST_OBJ) $(TEST_WITH) $(LIBS_FLOOR) $(LIBS)
+
+.PHONY: ctests ctest
+ctests: $(TEST_BIN)
+ctest: ctests
+	@sh spec/support/ctests.sh $(BUILD)
+
+-include $(wildcard $(BUILD)/obj/*/*.d $(BUILD)/test/*/*.d)
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+.PHONY: clean
+clean:
+	rm -rf build
