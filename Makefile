@@ -137,19 +137,34 @@ $(BUILD)/%.pc: spec/support/%.pc.in $(BUILD)/.flags
 
 # ---- C tests -----------------------------------------------------------------------------
 
-# A test sees hidden names: it is linked with the objects of its floors, not with a library.
+# A test sees hidden names: it is linked with the objects of its floor and of those below, and
+# so also proves that the floor needs nothing from above.
 $(BUILD)/test/%.o: runtime/%.c $(BUILD)/.flags | $(BUILD)/.headers
 	@mkdir -p $(@D)
 	@echo "  cc    $<"
 	@$(COMPILE) $(CPPFLAGS_FLOOR) -MMD -MP -c -o $@ $<
 
-TEST_WITH = $(CORE_OBJ) $(HOST_OBJ)
-$(BUILD)/test/bind/% $(BUILD)/test/main/%: TEST_WITH = $(CORE_OBJ) $(HOST_OBJ) $(BIND_OBJ) $(EMBED_OBJ)
-$(BUILD)/test/bind/% $(BUILD)/test/main/%: LIBS_FLOOR = $(LUA_LIB)
-$(filter $(BUILD)/test/bind/% $(BUILD)/test/main/%,$(TEST_BIN)): $(BIND_OBJ) $(EMBED_OBJ)
-$(TEST_BIN): %: %.o $(TEST_OBJ) $(CORE_OBJ) $(HOST_OBJ) $(BUILD)/.sources
-	@echo "  link  $@"
-	@$(LINK) -rdynamic -o $@ $< $(TEST_OBJ) $(TEST_WITH) $(LIBS_FLOOR) $(LIBS)
+up_to_base := base
+up_to_shm := base shm
+up_to_wire := base wire
+up_to_sandbox := base shm wire sandbox
+up_to_proc := $(up_to_sandbox) proc
+up_to_pool := $(up_to_proc) pool
+up_to_bind := $(up_to_pool) bind
+up_to_host := $(up_to_pool) host
+up_to_main := $(up_to_pool) bind host main
+up_to_test := base
+# A program of its own with main() cannot be linked into a test.
+MAIN_TEST_OBJ := $(filter-out $(BUILD)/obj/main/mprun.o,$(MAIN_OBJ))
+
+define test_rule
+with_$(1) := $$(TEST_OBJ) $$(foreach f,$$(filter-out main,$$(up_to_$(1))),$$(call obj_of,$$(f))) \
+  $$(if $$(filter bind,$$(up_to_$(1))),$$(EMBED_OBJ)) $$(if $$(filter main,$$(up_to_$(1))),$$(MAIN_TEST_OBJ))
+$$(filter $$(BUILD)/test/$(1)/%,$$(TEST_BIN)): %: %.o $$(with_$(1)) $$(BUILD)/.sources
+	@echo "  link  $$@"
+	@$$(LINK) -rdynamic -o $$@ $$< $$(with_$(1)) $$(if $$(filter bind,$$(up_to_$(1))),$$(LUA_LIB)) $$(LIBS)
+endef
+$(foreach f,$(sort $(patsubst runtime/%/,%,$(dir $(TEST_SRC)))),$(eval $(call test_rule,$(f))))
 
 .PHONY: ctests ctest
 ctests: $(TEST_BIN)
