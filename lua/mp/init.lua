@@ -1,0 +1,7 @@
+-- init.lua -- the Lua part of mp: what is convenient rather than fast. Each file adds to `mp`.
+-- `core` is the private table of C functions; core.methods[name] is the method table of a type.
+local mp, core = ...
+
+for _, name in ipairs { } do core.load(name) end
+
+return mp

@@ -1,0 +1,98 @@
+#include "base/futex.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/fault.h"
+#include "base/interrupt.h"
+
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+
+/* linux/futex.h of Debian 12 has these; older headers do not. */
+struct waitv {
+  uint64_t val;
+  uint64_t uaddr;
+  uint32_t flags;
+  uint32_t reserved;
+};
+
+static int outcome (long rc) {
+  if (rc >= 0) return 0;
+  switch (errno) {
+    case EAGAIN: return 0;
+    case ETIMEDOUT: return MP_ETIMEDOUT;
+    case EINTR: return MP_EINTR;
+    case EFAULT: return mpi_fail(MP_ECORRUPT, "futex word is not mapped");
+    default: return mpi_fail_errno("futex");
+  }
+}
+
+int mpi_futex_wait (mpi_a32 *word, uint32_t seen, int64_t deadline) {
+  /* A century stands for ever: a wait without timeout would be restarted behind our back after a signal. */
+  struct timespec ts = mpi_timespec(deadline == MP_NEVER ? INT64_C(3000000000) * MPI_NS_PER_S : deadline);
+  if (deadline <= 0) return mpi_load(word) == seen ? MP_ETIMEDOUT : 0;
+  if (mpi_fault_early_return()) return 0;
+  return outcome(syscall(SYS_futex, word, FUTEX_WAIT_BITSET, seen, &ts, NULL, FUTEX_BITSET_MATCH_ANY));
+}
+
+int mpi_futex_wait2 (mpi_a32 *w1, uint32_t seen1, mpi_a32 *w2, uint32_t seen2, int64_t deadline) {
+  static _Atomic int missing;
+  struct waitv v[2] = {
+    {seen1, (uint64_t)(uintptr_t)w1, 2 /* FUTEX2_SIZE_U32 */, 0},
+    {seen2, (uint64_t)(uintptr_t)w2, 2, 0},
+  };
+  int64_t now, soon;
+  int rc;
+  if (deadline <= 0) return mpi_load(w1) == seen1 && mpi_load(w2) == seen2 ? MP_ETIMEDOUT : 0;
+  if (mpi_fault_early_return()) return 0;
+  if (!missing) {
+    struct timespec ts = mpi_timespec(deadline == MP_NEVER ? INT64_C(3000000000) * MPI_NS_PER_S : deadline);
+    long r = syscall(SYS_futex_waitv, v, 2, 0, &ts, CLOCK_MONOTONIC);
+    if (r >= 0 || (errno != ENOSYS && errno != EPERM)) return outcome(r);
+    missing = 1;
+  }
+  if (mpi_load(w2) != seen2) return 0;
+  now = mp_now();
+  soon = now + 50 * MPI_NS_PER_MS;
+  rc = mpi_futex_wait(w1, seen1, soon < deadline ? soon : deadline);
+  return rc == MP_ETIMEDOUT && soon < deadline ? 0 : rc;
+}
+
+void mpi_futex_wake (mpi_a32 *word, int n) {
+  (void)syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);
+}
+
+/* Turns the result of one slice into what the caller of a whole sleep sees. */
+static int judge (int rc, int64_t until, int64_t deadline) {
+  if (rc == MP_ETIMEDOUT && until < deadline) rc = mpi_interrupted() ? MP_EINTR : 0;
+  else if (rc == MP_EINTR) rc = mpi_interrupted() ? MP_EINTR : 0;
+  return rc;
+}
+
+int mpi_sleep_on (mpi_a32 *word, uint32_t seen, int64_t deadline, int *slice) {
+  int64_t now, until;
+  if (mpi_interrupted()) return MP_EINTR;
+  if (deadline <= 0) return mpi_load(word) == seen ? MP_ETIMEDOUT : 0;
+  now = mp_now();
+  if (now >= deadline) return mpi_load(word) == seen ? MP_ETIMEDOUT : 0;
+  until = mpi_slice_end(now, deadline, slice);
+  return judge(mpi_futex_wait(word, seen, until), until, deadline);
+}
+
+int mpi_sleep_on2 (mpi_a32 *w1, uint32_t seen1, mpi_a32 *w2, uint32_t seen2, int64_t deadline, int *slice) {
+  int64_t now, until;
+  if (mpi_interrupted()) return MP_EINTR;
+  if (deadline <= 0) return mpi_load(w1) == seen1 && mpi_load(w2) == seen2 ? MP_ETIMEDOUT : 0;
+  now = mp_now();
+  if (now >= deadline) return mpi_load(w1) == seen1 && mpi_load(w2) == seen2 ? MP_ETIMEDOUT : 0;
+  until = mpi_slice_end(now, deadline, slice);
+  return judge(mpi_futex_wait2(w1, seen1, w2, seen2, until), until, deadline);
+}

@@ -1,0 +1,118 @@
+/* l_mp.c -- luaopen_mp: puts the module together from the types' openers and the embedded Lua files. */
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bind/embed.h"
+#include "bind/udata.h"
+#include "mplua.h"
+
+/* One opener a file; weak, so that a build without one still links. Called with `mp` at the top of the stack and `core` below it. */
+#define OPENER(n) extern int mpl_open_##n(lua_State *L) __attribute__((weak));
+#define OPENERS(X) \
+  X(lock) X(semaphore) X(condition) X(event) X(barrier) X(queue) X(pipe) X(value) X(array) X(dict) X(list) X(fd) \
+  X(codec) X(process) X(thread) X(wait) X(pool) X(sandbox) X(manager)
+OPENERS(OPENER)
+#undef OPENER
+
+static const char module_key = 0;
+
+static int l_now (lua_State *L) {
+  lua_pushnumber(L, (lua_Number)mp_now() / 1e9);
+  return 1;
+}
+
+static int l_time (lua_State *L) {
+  struct timespec ts;
+  (void)clock_gettime(CLOCK_REALTIME, &ts);
+  lua_pushnumber(L, (lua_Number)ts.tv_sec + (lua_Number)ts.tv_nsec / 1e9);
+  return 1;
+}
+
+static int l_sleep (lua_State *L) {
+  int64_t deadline;
+  int rc;
+  luaL_checknumber(L, 1);
+  deadline = mpl_deadline(L, 1);
+  MPL_WAIT(L, rc, mp_sleep(deadline));
+  return mpl_result(L, "sleep", rc);
+}
+
+static int l_cpu_count (lua_State *L) {
+  lua_pushinteger(L, mp_cpu_count());
+  return 1;
+}
+
+static int l_getpid (lua_State *L) {
+  lua_pushinteger(L, getpid());
+  return 1;
+}
+
+static const luaL_Reg functions[] = {{"now", l_now},           {"time", l_time},     {"sleep", l_sleep},
+                                     {"cpu_count", l_cpu_count}, {"getpid", l_getpid}, {NULL, NULL}};
+
+/* mp.foo that does not exist is an error that names it. */
+static int l_unknown (lua_State *L) {
+  return luaL_error(L, "mp has no field '%s'", luaL_tolstring(L, 2, NULL));
+}
+
+/* core.methods[name]: the method table of a type, for Lua files that add to it. */
+static int l_methods (lua_State *L) {
+  if (luaL_getmetatable(L, luaL_checkstring(L, 2)) != LUA_TTABLE) return luaL_error(L, "no type '%s'", lua_tostring(L, 2));
+  lua_getfield(L, -1, "methods");
+  return 1;
+}
+
+/* core.load(name): runs lua/mp/<name>.lua with (mp, core). Upvalue: mp and core. */
+static int l_load (lua_State *L) {
+  const char *name = luaL_checkstring(L, 1);
+  const struct mpl_embed *e;
+  for (e = mpl_embedded; e->name != NULL; e++) {
+    if (strcmp(e->name, name) != 0) continue;
+    lua_pushfstring(L, "@mp/%s.lua", name);
+    if (luaL_loadbufferx(L, e->text, (size_t)(e->end - e->text), lua_tostring(L, -1), "t") != LUA_OK) return lua_error(L);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_call(L, 2, 1);
+    return 1;
+  }
+  return luaL_error(L, "no embedded file '%s'", name);
+}
+
+static void open_types (lua_State *L) {
+#define CALL(n) if (mpl_open_##n != NULL) (void)mpl_open_##n(L);
+  OPENERS(CALL)
+#undef CALL
+}
+
+int luaopen_mp (lua_State *L) {
+  luaL_checkversion(L);
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &module_key) == LUA_TTABLE) return 1;
+  lua_pop(L, 1);
+  lua_newtable(L); /* core */
+  lua_newtable(L);
+  lua_newtable(L);
+  lua_pushcfunction(L, l_methods);
+  lua_setfield(L, -2, "__index");
+  lua_setmetatable(L, -2);
+  lua_setfield(L, -2, "methods");
+  lua_newtable(L); /* mp */
+  luaL_setfuncs(L, functions, 0);
+  lua_pushstring(L, MP_VERSION);
+  lua_setfield(L, -2, "_VERSION");
+  lua_pushvalue(L, -1);
+  lua_pushvalue(L, -3);
+  lua_pushcclosure(L, l_load, 2);
+  lua_setfield(L, -3, "load");
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &module_key);
+  open_types(L);
+  lua_getfield(L, -2, "load");
+  lua_pushliteral(L, "init");
+  lua_call(L, 1, 0);
+  lua_newtable(L);
+  lua_pushcfunction(L, l_unknown);
+  lua_setfield(L, -2, "__index");
+  lua_setmetatable(L, -2);
+  return 1;
+}

@@ -1,0 +1,346 @@
+#include "bind/udata.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "mplua.h"
+
+static const char objects_key = 0; /* registry: weak values, light pointer of the mp_object -> userdata */
+static const char types_key = 0;   /* registry: metatable -> light pointer of mpl_type, for shared objects */
+static const char by_type_key = 0; /* registry: type number -> metatable */
+
+static void push_registry_table (lua_State *L, const void *key, const char *mode) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, key) == LUA_TTABLE) return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+  if (mode != NULL) {
+    lua_newtable(L);
+    lua_pushstring(L, mode);
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+  }
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, key);
+}
+
+/* ---- metatables ---- */
+
+static const mpl_type *type_of_userdata (lua_State *L, int idx) {
+  const mpl_type *t;
+  if (lua_type(L, idx) != LUA_TUSERDATA || !lua_getmetatable(L, idx)) return NULL;
+  push_registry_table(L, &types_key, NULL);
+  lua_insert(L, -2);
+  lua_rawget(L, -2);
+  t = lua_touserdata(L, -1);
+  lua_pop(L, 2);
+  return t;
+}
+
+/* __index: method, else attribute, else an error that names the field. Upvalues: methods, type. */
+static int l_index (lua_State *L) {
+  const mpl_type *t = lua_touserdata(L, lua_upvalueindex(2));
+  lua_settop(L, 2);
+  lua_pushvalue(L, 2);
+  if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
+  lua_settop(L, 2);
+  if (t->get != NULL && t->get(L) != 0) return 1;
+  lua_settop(L, 2);
+  return luaL_error(L, "%s has no field '%s'", t->name, luaL_tolstring(L, 2, NULL));
+}
+
+static int l_newindex (lua_State *L) {
+  const mpl_type *t = lua_touserdata(L, lua_upvalueindex(2));
+  if (t->set != NULL) return t->set(L);
+  return luaL_error(L, "%s: field '%s' cannot be set", t->name, luaL_tolstring(L, 2, NULL));
+}
+
+static int l_tostring (lua_State *L) {
+  const mpl_type *t = lua_touserdata(L, lua_upvalueindex(2));
+  struct mpl_box *b = lua_touserdata(L, 1);
+  char text[96] = "";
+  if (t->type == 0) {
+    lua_pushfstring(L, "%s %p", t->name, lua_topointer(L, 1));
+  } else if (b->o == NULL) {
+    lua_pushfstring(L, "%s closed %p", t->name, lua_topointer(L, 1));
+  } else {
+    if (t->describe != NULL) t->describe(b->o, text, sizeof text);
+    lua_pushfstring(L, "%s %s%s%p", t->name, text, text[0] != '\0' ? " " : "", (void *)b->o);
+  }
+  return 1;
+}
+
+static int l_eq (lua_State *L) {
+  const struct mpl_box *a, *b;
+  if (!mpl_isobject(L, 1) || !mpl_isobject(L, 2)) {
+    lua_pushboolean(L, lua_rawequal(L, 1, 2));
+    return 1;
+  }
+  a = lua_touserdata(L, 1);
+  b = lua_touserdata(L, 2);
+  lua_pushboolean(L, a == b || (a->o != NULL && a->o == b->o));
+  return 1;
+}
+
+static int l_letgo (lua_State *L) {
+  struct mpl_box *b = lua_touserdata(L, 1);
+  mp_object *o = b->o;
+  b->o = NULL;
+  mp_release(o);
+  return 0;
+}
+
+static const luaL_Reg object_meta[] = {{"__tostring", l_tostring}, {"__eq", l_eq}, {"__gc", l_letgo}, {"__close", l_letgo}, {NULL, NULL}};
+static const luaL_Reg plain_meta[] = {{"__tostring", l_tostring}, {NULL, NULL}};
+
+static void set_with_upvalues (lua_State *L, const luaL_Reg *list, int methods, const mpl_type *t) {
+  for (; list != NULL && list->name != NULL; list++) {
+    lua_pushvalue(L, methods);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)t);
+    lua_pushcclosure(L, list->func, 2);
+    lua_setfield(L, -2, list->name);
+  }
+}
+
+static const luaL_Reg access_meta[] = {{"__index", l_index}, {"__newindex", l_newindex}, {NULL, NULL}};
+
+void mpl_newtype (lua_State *L, const mpl_type *t) {
+  int methods;
+  lua_newtable(L);
+  methods = lua_gettop(L);
+  if (t->methods != NULL) luaL_setfuncs(L, t->methods, 0);
+  (void)luaL_newmetatable(L, t->name);
+  set_with_upvalues(L, t->type != 0 ? object_meta : plain_meta, methods, t);
+  set_with_upvalues(L, access_meta, methods, t);
+  set_with_upvalues(L, t->meta, methods, t);
+  lua_pushvalue(L, methods);
+  lua_setfield(L, -2, "methods"); /* the metatable is hidden by __metatable below */
+  lua_pushstring(L, t->name);
+  lua_setfield(L, -2, "__metatable");
+  if (t->type != 0) {
+    push_registry_table(L, &types_key, NULL);
+    lua_pushvalue(L, -2);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)t);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+    push_registry_table(L, &by_type_key, NULL);
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, -2, t->type);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 2);
+}
+
+/* ---- handles ---- */
+
+struct pushing {
+  mp_object *o;
+};
+
+static int protected_push (lua_State *L) {
+  struct pushing *p = lua_touserdata(L, 1);
+  struct mpl_box *b;
+  push_registry_table(L, &objects_key, "v");
+  if (lua_rawgetp(L, -1, p->o) == LUA_TUSERDATA) {
+    b = lua_touserdata(L, -1);
+    if (b->o == p->o) { /* known here: the new reference is one too many */
+      mp_release(p->o);
+      p->o = NULL;
+      return 1;
+    }
+  }
+  lua_pop(L, 1);
+  b = lua_newuserdatauv(L, sizeof *b, 2);
+  b->o = NULL;
+  push_registry_table(L, &by_type_key, NULL);
+  if (lua_rawgeti(L, -1, p->o->type->type) != LUA_TTABLE) return luaL_error(L, "no Lua side for mp.%s", p->o->type->name);
+  lua_setmetatable(L, -3);
+  lua_pop(L, 1);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, -3, p->o);
+  b->o = p->o;
+  p->o = NULL;
+  return 1;
+}
+
+void mpl_push (lua_State *L, mp_object *o) {
+  struct pushing p = {o};
+  int rc;
+  lua_pushcfunction(L, protected_push);
+  lua_pushlightuserdata(L, &p);
+  rc = lua_pcall(L, 1, 1, 0);
+  if (rc != LUA_OK) {
+    mp_release(p.o);
+    (void)lua_error(L);
+  }
+}
+
+void mplua_push (lua_State *L, mp_object *o) {
+  luaL_checkstack(L, 8, NULL);
+  mp_retain(o);
+  mpl_push(L, o);
+}
+
+int mpl_isobject (lua_State *L, int idx) {
+  return type_of_userdata(L, idx) != NULL;
+}
+
+mp_object *mpl_test (lua_State *L, int idx) {
+  return mpl_isobject(L, idx) ? ((struct mpl_box *)lua_touserdata(L, idx))->o : NULL;
+}
+
+mp_object *mpl_check (lua_State *L, int arg, const mpl_type *t) {
+  struct mpl_box *b = luaL_checkudata(L, arg, t->name);
+  luaL_argcheck(L, b->o != NULL, arg, "the handle is closed");
+  return b->o;
+}
+
+mp_object *mplua_check (lua_State *L, int idx) {
+  mp_object *o = mpl_test(L, idx);
+  luaL_argcheck(L, o != NULL, idx, "an open mp object expected");
+  return o;
+}
+
+/* ---- options ---- */
+
+void mpl_options_begin (lua_State *L, int arg) {
+  lua_newtable(L);
+  lua_pushnil(L);
+  while (lua_next(L, arg) != 0) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -4);
+  }
+  lua_replace(L, arg);
+}
+
+int mpl_option (lua_State *L, int arg, const char *name) {
+  lua_pushstring(L, name);
+  if (lua_rawget(L, arg) == LUA_TNIL) {
+    lua_pop(L, 1);
+    return 0;
+  }
+  lua_pushstring(L, name);
+  lua_pushnil(L);
+  lua_rawset(L, arg);
+  return 1;
+}
+
+void mpl_options_done (lua_State *L, int arg, const char *constructor) {
+  lua_pushnil(L);
+  if (lua_next(L, arg) == 0) return;
+  luaL_error(L, "%s: unknown option '%s'", constructor, luaL_tolstring(L, -2, NULL));
+}
+
+/* ---- time and interruption ---- */
+
+int64_t mpl_deadline (lua_State *L, int arg) {
+  lua_Number s;
+  if (lua_isnoneornil(L, arg)) return MP_NEVER;
+  if (lua_type(L, arg) != LUA_TNUMBER) return luaL_typeerror(L, arg, "timeout in seconds");
+  s = lua_tonumber(L, arg);
+  luaL_argcheck(L, !isnan(s), arg, "a timeout must not be nan");
+  return mp_deadline(s);
+}
+
+/* lua5.4 and mprun handle SIGINT by a hook on the main state that raises. It is set asynchronously: a hook that was not there when the
+** blocked call began is the sign. */
+static _Thread_local struct {
+  lua_State *main;
+  lua_Hook hook;
+  int mask;
+} entered;
+
+static int hook_is_new (void *ud) {
+  (void)ud;
+  return entered.main != NULL && lua_gethook(entered.main) != NULL &&
+         (lua_gethook(entered.main) != entered.hook || lua_gethookmask(entered.main) != entered.mask);
+}
+
+void mpl_enter (lua_State *L) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  entered.main = lua_tothread(L, -1);
+  lua_pop(L, 1);
+  entered.hook = lua_gethook(entered.main);
+  entered.mask = lua_gethookmask(entered.main);
+  if (entered.hook != NULL && (entered.mask & LUA_MASKCALL) && (entered.mask & LUA_MASKRET)) entered.hook = NULL;
+  mp_set_interrupt(hook_is_new, NULL);
+}
+
+void mpl_leave (void) {
+  mp_set_interrupt(NULL, NULL);
+}
+
+static int l_nothing (lua_State *L) {
+  (void)L;
+  return 0;
+}
+
+void mpl_interrupt (lua_State *L) {
+  lua_State *m;
+  luaL_checkstack(L, 4, NULL);
+  lua_pushcfunction(L, l_nothing); /* a call: hooks of this state run here, and may raise */
+  lua_call(L, 0, 0);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  m = lua_tothread(L, -1);
+  lua_pop(L, 1);
+  /* In a coroutine, under an interpreter whose handler knows only the main state: raise for it, and take its hook away, as it
+  ** would have done itself. */
+  if (m != L && lua_gethook(m) != NULL && hook_is_new(NULL)) {
+    lua_sethook(m, NULL, 0, 0);
+    luaL_error(L, "interrupted!");
+  }
+}
+
+/* ---- results ---- */
+
+int mpl_expected (int rc) {
+  return rc <= MP_ETIMEDOUT && rc >= MP_ECANCELLED;
+}
+
+int mpl_fail (lua_State *L, int rc) {
+  luaL_pushfail(L);
+  lua_pushstring(L, mp_errname(rc));
+  return 2;
+}
+
+int mpl_raise (lua_State *L, const char *function, int rc) {
+  const char *sentence = mp_errmsg();
+  if (rc == MP_ENOMEM) sentence = "not enough memory";
+  return luaL_error(L, "%s: %s", function, sentence);
+}
+
+int mpl_result (lua_State *L, const char *function, int rc) {
+  if (rc >= 0) {
+    lua_pushboolean(L, 1);
+    if (rc != MP_ABANDONED) return 1;
+    lua_pushliteral(L, "abandoned");
+    return 2;
+  }
+  return mpl_expected(rc) ? mpl_fail(L, rc) : mpl_raise(L, function, rc);
+}
+
+int mpl_misuse (lua_State *L, const char *function, const char *fmt, ...) {
+  char text[256];
+  va_list ap;
+  va_start(ap, fmt);
+  (void)vsnprintf(text, sizeof text, fmt, ap);
+  va_end(ap);
+  return luaL_error(L, "%s: %s", function, text);
+}
+
+lua_Integer mpl_checkint (lua_State *L, int arg, lua_Integer least, lua_Integer most) {
+  lua_Integer i;
+  int ok;
+  if (lua_type(L, arg) != LUA_TNUMBER) (void)luaL_typeerror(L, arg, "integer");
+  i = lua_tointegerx(L, arg, &ok);
+  luaL_argcheck(L, ok, arg, "number has no integer representation");
+  if (i < least || i > most) {
+    char text[80];
+    if (most == LUA_MAXINTEGER) (void)snprintf(text, sizeof text, "at least %lld expected", (long long)least);
+    else (void)snprintf(text, sizeof text, "%lld to %lld expected", (long long)least, (long long)most);
+    luaL_argerror(L, arg, text);
+  }
+  return i;
+}

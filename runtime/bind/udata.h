@@ -1,0 +1,80 @@
+/* udata.h -- how the Lua side of a type is made, and what every binding shares.
+** Userdata  of a shared object is struct mpl_box: born closed (o == NULL), metatable set, then filled. __gc = __close = let go of this
+**           handle. One Lua state keeps one userdata per object while it is open (a weak table), so an object received twice
+**           is one userdata. Slot 1 of the user values is its *companion*: a Lua value that travels with the object (a condition's
+**           lock, a barrier's action); nil for most. Slot 2 is free for the binding and does not travel.
+** Blocking  int64_t dl = mpl_deadline(L, arg);
+**           MPL_WAIT(L, rc, mp_event_wait(e, dl));     -- repeats on interruptions that raise nothing
+**           return mpl_result(L, "wait", rc);
+** Errors    misuse is a Lua error at the caller's line that names function and argument.
+*/
+#ifndef MPL_UDATA_H
+#define MPL_UDATA_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "shm/object.h"
+
+struct mpl_box {
+  mp_object *o; /* NULL: closed */
+};
+
+typedef struct mpl_type {
+  int type;         /* MPI_T_..., for objects with a segment; 0 for other userdata */
+  const char *name; /* "mp.Queue": __name, and what mpl_checkudata wants */
+  const luaL_Reg *methods;
+  const luaL_Reg *meta; /* additional or replacing metamethods; may be NULL */
+  /* An attribute that is no method: pushes one value and returns 1, or returns 0 (unknown: an error that names it). Stack: 1 the userdata,
+  ** 2 the key (any type). May be NULL. Called for closed handles too. */
+  int (*get) (lua_State *L);
+  /* obj[key] = value at 1, 2, 3. NULL: assignment is an error. */
+  int (*set) (lua_State *L);
+  /* What stands between name and address in tostring, e.g. "3/8"; o is open. May be NULL. */
+  void (*describe) (mp_object *o, char *text, size_t size);
+} mpl_type;
+
+/* Makes the metatable (registry, by name). Methods live in a table that Lua files reach as core.methods[name]. */
+void mpl_newtype (lua_State *L, const mpl_type *t);
+
+/* Pushes the userdata of a handle and *consumes* a reference also when it raises. */
+void mpl_push (lua_State *L, mp_object *o);
+
+mp_object *mpl_check (lua_State *L, int arg, const mpl_type *t); /* open, or argument error; a closed one is misuse */
+mp_object *mpl_test (lua_State *L, int idx);                    /* any open shared object, or NULL */
+int mpl_isobject (lua_State *L, int idx);                       /* userdata of a shared object, open or closed */
+
+/* Constructors: option `name` of the table at `arg`, pushed; 0 and nothing pushed when absent. Each takes it off a private copy, so that
+** mpl_options_done can refuse what is left: "mp.Queue: unknown option 'foo'". Begin replaces the table at arg by its copy. */
+void mpl_options_begin (lua_State *L, int arg);
+int mpl_option (lua_State *L, int arg, const char *name);
+void mpl_options_done (lua_State *L, int arg, const char *constructor);
+
+int64_t mpl_deadline (lua_State *L, int arg); /* seconds from now; nil or absent: MP_NEVER; <= 0: 0; NaN: argument error */
+
+/* Interruption (core calls give MP_EINTR when the Lua state's hook has been set by a signal handler). */
+void mpl_enter (lua_State *L);
+void mpl_leave (void);
+void mpl_interrupt (lua_State *L); /* lets the pending hook raise; returns if it does not */
+#define MPL_WAIT(L, rc, call)           \
+  do {                                  \
+    mpl_enter(L);                       \
+    (rc) = (call);                      \
+    mpl_leave();                        \
+    if ((rc) == MP_EINTR) mpl_interrupt(L); \
+  } while ((rc) == MP_EINTR)
+
+/* 0: true; MP_ABANDONED: true, "abandoned"; expected failures: nil, kind; the others raise "function: sentence". */
+int mpl_result (lua_State *L, const char *function, int rc);
+int mpl_fail (lua_State *L, int rc); /* nil, kind (2) for expected failures only */
+int mpl_expected (int rc);           /* is it one of timeout full empty closed eof broken cancelled? */
+int mpl_raise (lua_State *L, const char *function, int rc); /* mp_errmsg at the caller's line */
+int mpl_misuse (lua_State *L, const char *function, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* Integers: a float with an integer value counts. */
+lua_Integer mpl_checkint (lua_State *L, int arg, lua_Integer least, lua_Integer most);
+
+/* A function of this chunk's: what every l_<type>.c exports is listed in l_mp.c. */
+typedef int (*mpl_opener) (lua_State *L);
+
+#endif

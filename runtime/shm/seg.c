@@ -1,0 +1,124 @@
+#include "shm/seg.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/fault.h"
+#include "base/fd.h"
+#include "base/robust.h"
+
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+static size_t mapped_size (const mpi_seg *s) {
+  return s->size + (s->flags & MPI_SEG_LOCKPAGE ? MPI_PAGE : 0);
+}
+
+static int map (mpi_seg *s) {
+  int prot = PROT_READ | PROT_WRITE;
+  char *p;
+  if (!(s->flags & MPI_SEG_LOCKPAGE)) {
+    p = mmap(NULL, s->size, prot, MAP_SHARED | MAP_NORESERVE, s->fd, 0);
+    if (p == MAP_FAILED) return mpi_fail_errno("mmap");
+    s->base = p;
+    return 0;
+  }
+  /* One private mapping for the whole range, then the file over all but its second page. */
+  p = mmap(NULL, mapped_size(s), prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) return mpi_fail_errno("mmap");
+  s->base = p;
+  if (mmap(p, MPI_PAGE, prot, MAP_SHARED | MAP_FIXED, s->fd, 0) == MAP_FAILED ||
+      (s->size > MPI_PAGE && mmap(p + 2 * MPI_PAGE, s->size - MPI_PAGE, prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, s->fd,
+                                  MPI_PAGE) == MAP_FAILED)) {
+    int code = mpi_fail_errno("mmap");
+    (void)munmap(p, mapped_size(s));
+    s->base = NULL;
+    return code;
+  }
+  return 0;
+}
+
+static int identify (mpi_seg *s) {
+  struct stat st;
+  if (fstat(s->fd, &st) != 0) return mpi_fail_errno("fstat");
+  s->ino = st.st_ino;
+  s->dev = st.st_dev;
+  s->size = (size_t)st.st_size;
+  return 0;
+}
+
+int mpi_seg_create (mpi_seg *s, int type, size_t size, uint32_t flags) {
+  struct mpi_seghdr *h;
+  int rc;
+  *s = (mpi_seg)MPI_SEG_NONE;
+  if (sysconf(_SC_PAGESIZE) != MPI_PAGE) return mpi_fail(MP_ENOSUP, "this machine's pages are not 4096 bytes");
+  rc = mpi_robust_init();
+  if (rc != 0) return rc;
+  s->flags = flags;
+  size = (size + MPI_PAGE - 1) & ~(size_t)(MPI_PAGE - 1);
+  s->fd = mpi_memfd("mp");
+  if (s->fd < 0) return s->fd;
+  if (ftruncate(s->fd, (off_t)size) != 0 || fcntl(s->fd, F_ADD_SEALS, SEALS) != 0) rc = mpi_fail_errno("sizing a memfd");
+  if (rc == 0) rc = identify(s);
+  if (rc == 0) rc = map(s);
+  if (rc != 0) {
+    mpi_seg_fini(s);
+    return rc;
+  }
+  h = (struct mpi_seghdr *)(void *)s->base;
+  h->magic = MPI_SEG_MAGIC;
+  h->layout = MPI_SEG_LAYOUT;
+  h->type = (uint16_t)type;
+  h->flags = flags;
+  h->size = s->size;
+  return 0;
+}
+
+static int read_header (int fd, struct mpi_seghdr *h) {
+  struct stat st;
+  int seals = fcntl(fd, F_GET_SEALS);
+  if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &st) != 0 || st.st_size < (off_t)MPI_PAGE || st.st_size % MPI_PAGE != 0 ||
+      pread(fd, h, sizeof *h, 0) != (ssize_t)sizeof *h || h->magic != MPI_SEG_MAGIC || h->layout != MPI_SEG_LAYOUT ||
+      h->size != (uint64_t)st.st_size)
+    return mpi_fail(MP_ECORRUPT, "a descriptor that arrived is not a shared object of this version");
+  return 0;
+}
+
+int mpi_seg_type (int fd) {
+  struct mpi_seghdr h;
+  int rc = read_header(fd, &h);
+  return rc != 0 ? rc : h.type;
+}
+
+int mpi_seg_attach (mpi_seg *s, int fd, int type, uint32_t flags) {
+  struct mpi_seghdr h;
+  int rc = mpi_robust_init();
+  *s = (mpi_seg)MPI_SEG_NONE;
+  if (rc != 0) return rc;
+  rc = read_header(fd, &h);
+  if (rc != 0) return rc;
+  if (h.type != type || h.flags != flags) return mpi_fail(MP_ECORRUPT, "a shared object that arrived is of another type");
+  s->fd = fd;
+  s->flags = flags;
+  rc = identify(s);
+  if (rc == 0) rc = map(s);
+  if (rc != 0) *s = (mpi_seg)MPI_SEG_NONE;
+  return rc;
+}
+
+void mpi_seg_fini (mpi_seg *s) {
+  if (s->base != NULL) (void)munmap(s->base, mapped_size(s));
+  s->base = NULL;
+  mpi_fd_close(&s->fd);
+}
+
+void mpi_seg_punch (const mpi_seg *s, size_t off, size_t length) {
+  size_t from = (off + MPI_PAGE - 1) & ~(size_t)(MPI_PAGE - 1);
+  size_t to = (off + length) & ~(size_t)(MPI_PAGE - 1);
+  int e = errno;
+  if (to > from) (void)fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from));
+  errno = e;
+}

@@ -1,0 +1,31 @@
+/* waitq.h -- sleeping until somebody changes an object, without losing a wake-up to any death.
+** Protocol the changer holds the object's latch (the gate), announces, commits by one store, unlocks. The sleeper registers, waits until
+**          the gate is free, looks, sleeps (docs/internals/architecture.md, 2, has the argument).
+** Memory   8 bytes in shared memory, zero is empty. Private memory: nothing.
+** Sharing  any number of sleepers and changers. With a turnstile one sleeper is on the word and the rest on the turnstile: a change wakes
+**          one process; without, a change wakes all.
+** Death    a sleeper's costs at most a wake-up for nothing; a changer's at any instruction loses none.
+** Errors   0 (look again: ready, or perhaps so), MP_ETIMEDOUT, MP_EINTR, MP_ECORRUPT.
+*/
+#ifndef MPI_WAITQ_H
+#define MPI_WAITQ_H
+
+#include "shm/latch.h"
+
+typedef struct {
+  mpi_a32 seq;      /* counts announcements; the futex word */
+  mpi_a32 sleepers; /* 1: somebody may sleep on seq. Set by sleepers, cleared by changers */
+} mpi_waitq;
+
+void mpi_waitq_wake (mpi_waitq *w, int n);
+
+/* By the holder of the gate, before its commit. n: how many sleepers to wake (INT_MAX without turnstile). */
+static inline void mpi_announce (mpi_waitq *w, int n) {
+  if (__builtin_expect(mpi_load(&w->sleepers) != 0, 0)) mpi_waitq_wake(w, n);
+}
+
+/* Sleeps until ready(ud) may be true. The caller holds no latch; `turnstile` may be NULL. `ready` only reads shared words; it is
+** called with the turnstile held. */
+int mpi_waitq_wait (mpi_waitq *w, mpi_latch *gate, mpi_latch *turnstile, int (*ready) (void *ud), void *ud, int64_t deadline);
+
+#endif
