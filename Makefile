@@ -14,6 +14,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 AR ?= ar
+OBJCOPY ?= objcopy
 PREFIX ?= /usr/local
 LUA_VERSION := 5.4
 LUA_INC ?= /usr/include/lua$(LUA_VERSION)
@@ -65,7 +66,7 @@ BIND_OBJ := $(call obj_of,bind)
 MAIN_OBJ := $(call obj_of,main)
 TEST_OBJ := $(call obj_of,test)
 LUA_FILES := $(sort $(wildcard lua/mp/*.lua))
-EMBED_OBJ := $(if $(LUA_FILES),$(BUILD)/obj/embed.o)
+EMBED_OBJ := $(BUILD)/obj/embed.o
 
 TEST_SRC := $(sort $(wildcard runtime/*/*_test.c))
 TEST_BIN := $(patsubst runtime/%.c,$(BUILD)/test/%,$(TEST_SRC))
@@ -114,9 +115,17 @@ $(BUILD)/obj/embed.o: $(BUILD)/obj/embed.c $(LUA_FILES) $(BUILD)/.flags | $(BUIL
 
 # ---- libraries and programs --------------------------------------------------------------
 
+# Static libraries hold one object: what is hidden stays hidden from the host, and what is found through
+# weak names is there.
+define make_archive
+@echo "  ar    $@"
+@rm -f $@ && $(CC) -nostdlib -r -o $@.o $(filter %.o,$^)
+@$(OBJCOPY) --localize-hidden $@.o && $(AR) rcs $@ $@.o && rm -f $@.o
+endef
 $(BUILD)/libmp.a: $(CORE_OBJ) $(HOST_OBJ) $(BUILD)/.sources
-	@echo "  ar    $@"
-	@rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
+	$(make_archive)
+$(BUILD)/libmplua.a: $(CORE_OBJ) $(HOST_OBJ) $(BIND_OBJ) $(EMBED_OBJ) $(BUILD)/.sources
+	$(make_archive)
 $(BUILD)/libmp.so: $(CORE_OBJ) $(HOST_OBJ) $(BUILD)/.sources
 	@echo "  link  $@"
 	@$(LINK) -shared -Wl,-soname,libmp.so.0 -Wl,-z,nodelete -o $@ $(filter %.o,$^) $(LIBS)
@@ -125,9 +134,6 @@ $(BUILD)/libmp.so: $(CORE_OBJ) $(HOST_OBJ) $(BUILD)/.sources
 $(BUILD)/mp.so: $(CORE_OBJ) $(HOST_OBJ) $(BIND_OBJ) $(EMBED_OBJ) $(BUILD)/.sources
 	@echo "  link  $@"
 	@$(LINK) -shared -Wl,-z,nodelete -o $@ $(filter %.o,$^) $(LIBS)
-$(BUILD)/libmplua.a: $(CORE_OBJ) $(HOST_OBJ) $(BIND_OBJ) $(EMBED_OBJ) $(BUILD)/.sources
-	@echo "  ar    $@"
-	@rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
 $(BUILD)/mprun: $(CORE_OBJ) $(HOST_OBJ) $(BIND_OBJ) $(EMBED_OBJ) $(MAIN_OBJ) $(BUILD)/.sources
 	@echo "  link  $@"
 	@$(LINK) -Wl,-E -o $@ $(filter %.o,$^) $(LUA_LIB) $(LIBS)
@@ -166,12 +172,107 @@ $$(filter $$(BUILD)/test/$(1)/%,$$(TEST_BIN)): %: %.o $$(with_$(1)) $$(BUILD)/.s
 endef
 $(foreach f,$(sort $(patsubst runtime/%/,%,$(dir $(TEST_SRC)))),$(eval $(call test_rule,$(f))))
 
-.PHONY: ctests ctest
+# ---- fuzz targets and stress programs ----------------------------------------------------
+#
+# runtime/fuzz/<name>_fuzz.c has LLVMFuzzerTestOneInput; runtime/fuzz/driver.c runs it on corpus and mutations where
+# there is no libFuzzer. spec/stress/<name>.c becomes a program; spec/stress/<name>.lua is run by mprun.
+FUZZ_SRC := $(sort $(wildcard runtime/fuzz/*_fuzz.c))
+FUZZ_BIN := $(patsubst runtime/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
+FUZZ_OBJ := $(filter-out %_fuzz.o,$(call obj_of,fuzz))
+$(BUILD)/fuzz/%_fuzz: $(BUILD)/obj/fuzz/%_fuzz.o $(FUZZ_OBJ) $(CORE_OBJ) $(BUILD)/.sources
+	@mkdir -p $(@D)
+	@echo "  link  $@"
+	@$(LINK) -o $@ $(filter %.o,$^) $(LIBS)
+STRESS_SRC := $(sort $(wildcard spec/stress/*.c))
+STRESS_BIN := $(patsubst spec/stress/%.c,$(BUILD)/stress/%,$(STRESS_SRC))
+$(BUILD)/stress/%: spec/stress/%.c $(CORE_OBJ) $(HOST_OBJ) $(BUILD)/.flags $(BUILD)/.sources
+	@mkdir -p $(@D)
+	@echo "  link  $@"
+	@$(COMPILE) $(LDFLAGS_MP) -MMD -MP -o $@ $(filter %.c %.o,$^) $(LIBS)
+
+.PHONY: ctests ctest programs
+programs: $(FUZZ_BIN) $(STRESS_BIN)
+fuzz: $(FUZZ_BIN)
+	@SECONDS=$(SECONDS) sh spec/support/programs.sh fuzz $(BUILD)
 ctests: $(TEST_BIN)
 ctest: ctests
-	@sh spec/support/ctests.sh $(BUILD)
+	@sh spec/support/ctests.sh $(BUILD) $(WORDS)
 
--include $(wildcard $(BUILD)/obj/*/*.d $(BUILD)/test/*/*.d)
+# ---- tests of everything -----------------------------------------------------------------
+
+export MPRUN := $(CURDIR)/$(BUILD)/mprun
+
+.PHONY: deps run test specs check lint layers tidy bench stress fuzz
+deps:
+	@sh spec/support/deps.sh install
+
+run: deps
+	@$(MAKE) --no-print-directory all
+	@sh spec/support/tour.sh $(BUILD)/mprun
+
+# Every suite, all modes; the last line adds them up. SUITES="specs lint" runs only those.
+test: deps
+	@sh spec/support/run.sh $(SUITES)
+
+# The specs against this MODE's build, by stock lua5.4 in release and by mprun under the sanitizers.
+specs: all
+	@sh spec/support/specs.sh $(MODE) $(BUILD) $(SPEC)
+
+bench: all
+	@sh spec/support/programs.sh bench $(BUILD)
+stress: all $(STRESS_BIN)
+	@SECONDS=$(SECONDS) sh spec/support/programs.sh stress $(BUILD)
+
+# ---- lint --------------------------------------------------------------------------------
+
+C_FILES := $(sort $(wildcard runtime/*/*.c))
+
+lint: layers
+	@sh spec/support/lint.sh "$(LUA_INC)" $(C_FILES)
+
+layers:
+	@awk -f spec/support/layers.awk $(sort $(wildcard runtime/*.h runtime/*/*.c runtime/*/*.h))
+
+# ---- installation ------------------------------------------------------------------------
+
+.PHONY: install uninstall
+INSTALLED = $(PREFIX)/bin/mprun $(PREFIX)/lib/libmp.a $(PREFIX)/lib/libmp.so.0 $(PREFIX)/lib/libmp.so $(PREFIX)/lib/libmplua.a \
+  $(PREFIX)/lib/lua/$(LUA_VERSION)/mp.so $(PREFIX)/lib/pkgconfig/mp.pc $(PREFIX)/lib/pkgconfig/mplua.pc \
+  $(PREFIX)/include/mp.h $(PREFIX)/include/mplua.h
+install: all
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin lib lib/lua/$(LUA_VERSION) lib/pkgconfig include)
+	install -m 755 $(BUILD)/mprun $(DESTDIR)$(PREFIX)/bin/mprun
+	install -m 644 $(BUILD)/libmp.a $(BUILD)/libmplua.a $(DESTDIR)$(PREFIX)/lib
+	install -m 644 $(BUILD)/libmp.so $(DESTDIR)$(PREFIX)/lib/libmp.so.0
+	ln -sf libmp.so.0 $(DESTDIR)$(PREFIX)/lib/libmp.so
+	install -m 644 $(BUILD)/mp.so $(DESTDIR)$(PREFIX)/lib/lua/$(LUA_VERSION)/mp.so
+	for p in mp mplua; do sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' spec/support/$$p.pc.in \
+	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/$$p.pc; done
+	install -m 644 runtime/mp.h runtime/mplua.h $(DESTDIR)$(PREFIX)/include
+uninstall:
+	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
+
+.PHONY: help
+help:
+	@sed -n 's/^#? \{0,1\}//p' Makefile
+
+#? make                  build into build/: mprun, mp.so, libmp.a, libmp.so, libmplua.a, pkg-config files
+#? make deps             install the missing packages (apt-get, as root or through sudo); quiet if none is
+#? make run              deps, build, and a tour of scripts/
+#? make test             deps, build, every test in every mode; the last line is the count
+#?   SUITES="lint c-asan"  only these (names: spec/support/run.sh)
+#? make ctest            the C tests of this mode       WORDS="..." only cases with such names
+#? make specs            the Lua specs of this mode     SPEC="spec/queue_spec.lua" only these
+#? make lint             layers, compiler warnings, clang-tidy, cppcheck, luacheck
+#? make layers           includes point down only
+#? make bench            the table of speeds            make stress SECONDS=60   the stress programs
+#? make fuzz SECONDS=60  the fuzz targets of runtime/fuzz
+#? make install PREFIX=/usr/local [DESTDIR=]           make uninstall
+#? make clean            remove build/
+#? MODE=release|debug|hard|asan|tsan    each in a folder of its own; CC=clang works too
+#? BUILD=folder          another folder to build into
+
+-include $(wildcard $(BUILD)/obj/*/*.d $(BUILD)/test/*/*.d $(BUILD)/stress/*.d)
 .SECONDARY:
 .DELETE_ON_ERROR:
 

@@ -1,0 +1,30 @@
+#!/bin/sh
+# lint.sh LUA_INC C_FILES... -- clang-tidy, cppcheck and luacheck; silent but for what they find. A file that has not
+# changed since it was last found clean is not looked at again (build/lint).
+set -u
+lua_inc=$1
+shift
+bad=
+mkdir -p build/lint
+flags="-std=gnu11 -D_GNU_SOURCE -Iruntime -isystem $lua_inc"
+
+# A stamp is good while it is newer than the file, the configuration, and every header.
+headers=$(ls -t runtime/*.h runtime/*/*.h .clang-tidy spec/support/lint.sh 2>/dev/null | head -n 1)
+stale=
+for f in "$@"; do
+  stamp=build/lint/$(echo "$f" | tr / .).ok
+  if [ -f "$stamp" ] && [ "$stamp" -nt "$f" ] && [ "$stamp" -nt "$headers" ]; then continue; fi
+  stale="$stale $f"
+done
+if [ -n "$stale" ]; then
+  printf '%s\n' $stale | xargs -P "${JOBS:-2}" -I{} sh -c '
+    f=$1; shift
+    text=$(clang-tidy --quiet --warnings-as-errors="*" "$f" -- "$@" 2>/dev/null) &&
+    touch "build/lint/$(echo "$f" | tr / .).ok" && exit 0
+    printf "%s\n" "$text"; exit 1' tidy {} $flags || bad="$bad clang-tidy"
+  cppcheck --quiet --std=c11 --language=c -j "${JOBS:-2}" --error-exitcode=1 --inline-suppr --suppressions-list=spec/support/cppcheck.txt \
+    --enable=warning,portability,performance -Iruntime -D_GNU_SOURCE -D__x86_64__ -D__linux__ $stale || bad="$bad cppcheck"
+fi
+lua=$(find lua scripts spec -name '*.lua' | sort)
+if [ -n "$lua" ]; then luacheck --quiet --no-color $lua || bad="$bad luacheck"; fi
+[ -z "$bad" ] || { echo "lint:$bad found something" >&2; exit 1; }

@@ -1,0 +1,44 @@
+#!/bin/sh
+# programs.sh bench|stress|fuzz BUILD -- runs what is there, one after the other, each in a process group of its own:
+#   bench   spec/bench/run.lua, or every spec/bench/*.lua, by mprun
+#   stress  spec/stress/*.lua by mprun, and BUILD/stress/*, for SECONDS each (in the environment, and as argument)
+#   fuzz    BUILD/fuzz/*_fuzz for SECONDS each on the corpus runtime/fuzz/corpus/<name>
+# Status 0 says that it held. The last line counts programs (not for bench).
+set -u
+kind=$1 build=$2
+seconds=${SECONDS:-60}
+export SECONDS MPRUN="${MPRUN:-$PWD/$build/mprun}"
+case $kind in
+bench)
+  if [ -f spec/bench/run.lua ]; then exec "$MPRUN" spec/bench/run.lua; fi
+  found=
+  for f in spec/bench/*.lua; do [ -f "$f" ] && { found=1; "$MPRUN" "$f" || exit 1; }; done
+  [ -n "$found" ] || { echo "nothing in spec/bench"; exit 1; }
+  exit 0 ;;
+stress) set -- spec/stress/*.lua "$build"/stress/* ;;
+fuzz) set -- "$build"/fuzz/*_fuzz ;;
+esac
+. spec/support/sanitize.sh
+san=$(mktemp -d "${TMPDIR:-/tmp}/mp-$kind.XXXXXX") || exit 1
+trap 'rm -rf "$san"' EXIT
+trap 'exit 1' INT TERM
+sanitize_env "$san"
+passed=0 failed=0
+for f in "$@"; do
+  [ -f "$f" ] || continue
+  case $f in *.d | *.o) continue ;; esac
+  echo "== $f for $seconds s"
+  limit=$((seconds * 3 + 60))
+  case $f in
+  *.lua) timeout --kill-after=5 $limit "$MPRUN" "$f" "$seconds" </dev/null; rc=$? ;;
+  *_fuzz) timeout --kill-after=5 $limit "$f" "$seconds" "runtime/fuzz/corpus/$(basename "$f" _fuzz)" </dev/null; rc=$? ;;
+  *) timeout --kill-after=5 $limit "$f" "$seconds" </dev/null; rc=$? ;;
+  esac
+  if [ $rc = 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "$f: status $rc"; fi
+done
+for report in "$san"/*; do
+  [ -f "$report" ] || continue
+  failed=$((failed + 1)); echo "a sanitizer's report:"; head -n 60 "$report"
+done
+echo "$passed passed, $failed failed"
+[ $failed = 0 ] && [ $passed -gt 0 ]

@@ -1,0 +1,80 @@
+#!/bin/sh
+# run.sh [SUITE...] -- builds and runs every suite, or those named, and ends with one line "N passed, N failed" that adds
+# them up. A suite that does not build, crashes, runs out of time or runs nothing counts as a failure.
+#
+# Suites: lint clang c-release c-hard c-asan c-tsan spec-release spec-asan tour fuzz stress
+#   c-MODE     the C tests in that mode               spec-MODE   the specs, which also run scripts and documents
+#   clang      builds without a warning under clang too, where there is one
+#   fuzz, stress   for a few seconds, under the address sanitizer and in release
+# MP_COUNT_IN_FILE=1 leaves the last line to .ci/run (build/count).
+set -u
+export LC_ALL=C.UTF-8
+[ $# -gt 0 ] || set -- lint clang c-release c-hard c-asan c-tsan spec-release spec-asan fuzz stress
+mkdir -p build
+rm -f build/count
+log=build/log
+rm -rf $log
+mkdir -p $log
+total_passed=0 total_failed=0 total_start=$(date +%s)
+
+make_mode () { # MODE TARGET...
+  mode=$1
+  shift
+  if [ "$mode" = release ]; then b=build; else b=build/$mode; fi
+  # env -i in spirit: what a calling make exported about itself must not reach this one
+  MAKEFLAGS='' MFLAGS='' make --no-print-directory -j2 MODE="$mode" BUILD=$b "$@"
+}
+
+run_suite () {
+  case $1 in
+  lint) make_mode release lint ;;
+  clang)
+    command -v clang >/dev/null || { echo "no clang here"; return 77; }
+    make_mode release CC=clang BUILD=build/clang all ctests programs ;;
+  c-*) m=${1#c-}; make_mode "$m" ctests && sh spec/support/ctests.sh "$b" ;;
+  spec-*) m=${1#spec-}; make_mode "$m" all && sh spec/support/specs.sh "$m" "$b" ;;
+  tour) make_mode release all && sh spec/support/tour.sh build/mprun ;;
+  fuzz)
+    ls runtime/fuzz/*_fuzz.c >/dev/null 2>&1 || { echo "no fuzz targets yet"; return 77; }
+    make_mode asan programs && SECONDS=5 sh spec/support/programs.sh fuzz build/asan ;;
+  stress)
+    ls spec/stress/*.lua spec/stress/*.c >/dev/null 2>&1 || { echo "no stress programs yet"; return 77; }
+    make_mode release all programs && MPRUN=$PWD/build/mprun SECONDS=3 sh spec/support/programs.sh stress build ;;
+  *) echo "no such suite: $1"; return 1 ;;
+  esac
+}
+
+for suite in "$@"; do
+  start=$(date +%s)
+  (run_suite "$suite") >"$log/$suite" 2>&1 </dev/null
+  rc=$?
+  secs=$(($(date +%s) - start))
+  count=$(tail -n 1 "$log/$suite" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p')
+  case $suite in
+  lint | clang | tour) count="$([ $rc = 0 ] && echo 1 0 || echo 0 1)" ;;
+  esac
+  if [ $rc = 77 ]; then
+    echo "--    $suite: skipped: $(tail -n 1 "$log/$suite")"
+    continue
+  fi
+  if [ -z "$count" ]; then
+    echo "FAIL  $suite: did not build, or crashed (status $rc, $secs s)"
+    count="0 1"
+  fi
+  p=${count% *} f=${count#* }
+  if [ "$rc" != 0 ] && [ "$f" = 0 ]; then f=1; fi
+  if [ "$p" = 0 ] && [ "$f" = 0 ]; then f=1; fi
+  total_passed=$((total_passed + p)) total_failed=$((total_failed + f))
+  if [ "$f" = 0 ]; then
+    echo "ok    $suite: $p passed ($secs s)"
+    # what was skipped is said, not hidden
+    grep -E '^ *(skip - |skipped: )' "$log/$suite" | sort | uniq -c | sed 's/^ */          /' | head -n 20
+  else
+    echo "FAIL  $suite: $p passed; $f failed ($secs s)"
+    grep -v -E '^  (cc|link|ar|embed) |: [0-9]+ passed, 0 failed' "$log/$suite" | tail -n 150 | sed 's/^/      /'
+  fi
+done
+echo "all suites: $(($(date +%s) - total_start)) s; logs in $log"
+echo "$total_passed passed, $total_failed failed" >build/count
+[ -n "${MP_COUNT_IN_FILE:-}" ] || cat build/count
+[ $total_failed = 0 ] && [ $total_passed -gt 0 ]
