@@ -40,7 +40,7 @@ const char *mp_errname (int code) {
   }
 }
 
-int mpi_fail (int code, const char *fmt, ...) {
+int (mpi_fail) (int code, const char *fmt, ...) {
   va_list ap;
   va_start(ap, fmt);
   (void)vsnprintf(message, sizeof message, fmt, ap);
@@ -48,7 +48,7 @@ int mpi_fail (int code, const char *fmt, ...) {
   return code;
 }
 
-int mpi_fail_errno (const char *what) {
+int (mpi_fail_errno) (const char *what) {
   int e = errno;
   char text[128];
   const char *s = strerror_r(e, text, sizeof text);

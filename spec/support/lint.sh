@@ -26,5 +26,5 @@ if [ -n "$stale" ]; then
     --enable=warning,portability,performance -Iruntime -D_GNU_SOURCE -D__x86_64__ -D__linux__ $stale || bad="$bad cppcheck"
 fi
 lua=$(find lua scripts spec -name '*.lua' | sort)
-if [ -n "$lua" ]; then luacheck --quiet --no-color $lua || bad="$bad luacheck"; fi
+if [ -n "$lua" ]; then luacheck --quiet --no-color $lua >build/lint/luacheck || { cat build/lint/luacheck; bad="$bad luacheck"; }; fi
 [ -z "$bad" ] || { echo "lint:$bad found something" >&2; exit 1; }
