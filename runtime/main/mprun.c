@@ -1,0 +1,407 @@
+/* mprun.c -- the interpreter: Lua 5.4's command line, and mp. */
+#include "main/mprun.h"
+
+#include <lauxlib.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "main/hooks.h"
+#include "main/sigint.h"
+#include "mplua.h"
+
+#define NAME "mprun"
+#define INIT_NAME "LUA_INIT"
+#define INIT_NAME_VERSION INIT_NAME "_" LUA_VERSION_MAJOR "_" LUA_VERSION_MINOR
+
+const char *mpi_progname = NAME;
+
+/* What the command line asks for. */
+struct options {
+  int ignore_environment;
+  int interactive;
+  int banner;
+  int statements; /* there is a -e */
+  int help;
+  int version;
+  int learn;
+  const char *policy;
+  const char *start_method;
+  int script;      /* index in argv; argc: none */
+  const char *bad; /* an option that is none, or lacks its argument */
+  int lacks;       /* the latter */
+};
+
+struct command {
+  int argc;
+  char **argv;
+  struct options o;
+  int status; /* what main() gives back if all went well otherwise */
+};
+
+/* ---- messages ---- */
+
+void mpi_message (const char *text) {
+  (void)fflush(stdout);
+  if (mpi_progname != NULL) (void)fprintf(stderr, "%s: ", mpi_progname);
+  (void)fprintf(stderr, "%s\n", text);
+  (void)fflush(stderr);
+}
+
+int mpi_report (lua_State *L, int status) {
+  if (status != LUA_OK) {
+    const char *text = lua_tostring(L, -1);
+    mpi_message(text != NULL ? text : "(error message is not a string)");
+    lua_pop(L, 1);
+  }
+  return status;
+}
+
+static void usage (FILE *f) {
+  (void)fprintf(f,
+                "usage: %s [options] [script [args]]\n"
+                "Available options are:\n"
+                "  -e stat   run the statement 'stat'\n"
+                "  -i        enter interactive mode after running the script\n"
+                "  -l mod    require module 'mod' into global 'mod'\n"
+                "  -l g=mod  require module 'mod' into global 'g'\n"
+                "  -v        show version information\n"
+                "  -E        ignore environment variables\n"
+                "  -W        turn warnings on\n"
+                "  --        stop handling options\n"
+                "  -         stop handling options and run stdin\n"
+                "  --start-method=NAME  start processes by 'fork' or 'spawn'\n"
+                "  --sandbox=POLICY     run the script with no more rights than POLICY grants:\n"
+                "                       a word, a Lua table, or a file that holds one\n"
+                "  --sandbox-learn      run the script as usual, then print the policy it needs\n"
+                "  --version            show this program's version and Lua's\n"
+                "  --help               show this text\n",
+                mpi_progname);
+}
+
+void mpi_banner (void) {
+  (void)puts(LUA_COPYRIGHT);
+  (void)fflush(stdout);
+}
+
+/* ---- calls ---- */
+
+/* The message of an uncaught error: a text with traceback, or what an error object says of itself. */
+static int l_on_error (lua_State *L) {
+  if (lua_type(L, 1) != LUA_TSTRING && lua_type(L, 1) != LUA_TNUMBER) {
+    if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING) return 1;
+    lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
+    lua_replace(L, 1);
+  }
+  luaL_traceback(L, L, lua_tostring(L, 1), 1);
+  return 1;
+}
+
+int mpi_call (lua_State *L, int nargs, int nresults) {
+  int status;
+  int handler = lua_gettop(L) - nargs;
+  lua_pushcfunction(L, l_on_error);
+  lua_insert(L, handler);
+  mpi_sigint_begin();
+  status = lua_pcall(L, nargs, nresults, handler);
+  mpi_sigint_end();
+  lua_remove(L, handler);
+  return status;
+}
+
+/* Of a chunk that was just loaded with `status`. */
+static int run_loaded (lua_State *L, int status) {
+  if (status == LUA_OK) status = mpi_call(L, 0, 0);
+  return mpi_report(L, status);
+}
+
+static int run_text (lua_State *L, const char *text, const char *name) {
+  return run_loaded(L, luaL_loadbuffer(L, text, strlen(text), name));
+}
+
+static int run_file (lua_State *L, const char *name) {
+  return run_loaded(L, luaL_loadfile(L, name));
+}
+
+/* -l spec: "module", or "global=module". */
+static int run_require (lua_State *L, const char *spec) {
+  const char *equals = strchr(spec, '=');
+  const char *module = equals != NULL ? equals + 1 : spec;
+  int status;
+  lua_getglobal(L, "require");
+  lua_pushstring(L, module);
+  status = mpi_call(L, 1, 1);
+  if (status != LUA_OK) return mpi_report(L, status);
+  lua_pushglobaltable(L);
+  if (equals != NULL) lua_pushlstring(L, spec, (size_t)(equals - spec));
+  else lua_pushstring(L, module);
+  lua_pushvalue(L, -3);
+  lua_settable(L, -3);
+  lua_pop(L, 2);
+  return LUA_OK;
+}
+
+static int run_init (lua_State *L) {
+  const char *name = "=" INIT_NAME_VERSION;
+  const char *init = getenv(name + 1);
+  if (init == NULL) init = getenv((name = "=" INIT_NAME) + 1);
+  if (init == NULL) return LUA_OK;
+  return init[0] == '@' ? run_file(L, init + 1) : run_text(L, init, name);
+}
+
+/* ---- the command line ---- */
+
+static int is_option (const char *argument, const char *name) {
+  return strcmp(argument, name) == 0;
+}
+
+/* The text after "name=", or NULL if `argument` is another option. */
+static const char *option_value (const char *argument, const char *name) {
+  size_t n = strlen(name);
+  return strncmp(argument, name, n) == 0 && argument[n] == '=' ? argument + n + 1 : NULL;
+}
+
+/* An option of two dashes and a word; 0 if it is none. */
+static int read_word (struct options *o, const char *argument) {
+  const char *value = NULL;
+  if (is_option(argument, "--help")) o->help = 1;
+  else if (is_option(argument, "--version")) o->version = 1;
+  else if (is_option(argument, "--sandbox-learn")) o->learn = 1;
+  else if ((value = option_value(argument, "--sandbox")) != NULL) o->policy = value;
+  else if ((value = option_value(argument, "--start-method")) != NULL) o->start_method = value;
+  else {
+    o->lacks = is_option(argument, "--sandbox") || is_option(argument, "--start-method");
+    return 0;
+  }
+  o->lacks = value != NULL && value[0] == '\0';
+  return !o->lacks;
+}
+
+/* An option of one dash and a letter at argv[*i], which is left at its last argument; 0 if it is none. */
+static int read_letter (struct options *o, char **argv, int *i) {
+  const char *argument = argv[*i];
+  if (strchr("EWiv", argument[1]) != NULL && argument[2] != '\0') return 0;
+  switch (argument[1]) {
+    case 'E': o->ignore_environment = 1; return 1;
+    case 'W': return 1;
+    case 'i': o->interactive = o->banner = 1; return 1;
+    case 'v': o->banner = 1; return 1;
+    case 'e': o->statements = 1; break;
+    case 'l': break;
+    default: return 0;
+  }
+  if (argument[2] != '\0') return 1;
+  o->lacks = argv[*i + 1] == NULL || argv[*i + 1][0] == '-';
+  *i += !o->lacks;
+  return !o->lacks;
+}
+
+static void read_options (struct options *o, int argc, char **argv) {
+  int i;
+  memset(o, 0, sizeof *o);
+  for (i = 1; i < argc; i++) {
+    int start = i;
+    if (argv[i][0] != '-' || argv[i][1] == '\0') break; /* a script, or stdin as one */
+    if (is_option(argv[i], "--")) {
+      i++;
+      break;
+    }
+    if (!(argv[i][1] == '-' ? read_word(o, argv[i]) : read_letter(o, argv, &i))) {
+      o->bad = argv[start];
+      return;
+    }
+  }
+  o->script = i < argc ? i : argc;
+}
+
+/* `arg`: the script at 0, its arguments after it, what comes before it at negative indices; the program itself at 0 without a script. */
+static void make_arg (lua_State *L, const struct command *c) {
+  int zero = c->o.script < c->argc ? c->o.script : 0;
+  int i;
+  lua_createtable(L, c->argc - zero, zero + 1);
+  for (i = 0; i < c->argc; i++) {
+    lua_pushstring(L, c->argv[i]);
+    lua_rawseti(L, -2, i - zero);
+  }
+  lua_setglobal(L, "arg");
+}
+
+/* -e, -l and -W, in their order. */
+static int run_options (lua_State *L, const struct command *c) {
+  int i;
+  for (i = 1; i < c->o.script; i++) {
+    int letter = c->argv[i][1];
+    if (letter == 'W') lua_warning(L, "@on", 0);
+    if (letter == 'e' || letter == 'l') {
+      const char *extra = c->argv[i][2] != '\0' ? c->argv[i] + 2 : c->argv[++i];
+      int status = letter == 'e' ? run_text(L, extra, "=(command line)") : run_require(L, extra);
+      if (status != LUA_OK) return status;
+    }
+  }
+  return LUA_OK;
+}
+
+/* ---- the script ---- */
+
+/* Pushes the script's function or a message. "-" is stdin, unless "--" says that it is a file's name. */
+static int load_script (lua_State *L, const struct command *c) {
+  const char *name = c->argv[c->o.script];
+  if (is_option(name, "-") && !is_option(c->argv[c->o.script - 1], "--")) name = NULL;
+  return luaL_loadfile(L, name);
+}
+
+/* Scripts may have changed `arg`; their arguments are what it says now. */
+static int push_arguments (lua_State *L) {
+  int i, n;
+  if (lua_getglobal(L, "arg") != LUA_TTABLE) luaL_error(L, "'arg' is not a table");
+  n = (int)luaL_len(L, -1);
+  luaL_checkstack(L, n + 3, "too many arguments to script");
+  for (i = 1; i <= n; i++) lua_rawgeti(L, -i, i);
+  lua_remove(L, -i); /* the table */
+  return n;
+}
+
+static int run_script (lua_State *L, int status) {
+  if (status == LUA_OK) {
+    int n = push_arguments(L);
+    status = mpi_call(L, n, LUA_MULTRET);
+  }
+  return mpi_report(L, status);
+}
+
+/* Interactive if somebody is there, else stdin is the script. */
+static int run_stdin (lua_State *L) {
+  if (!isatty(STDIN_FILENO)) return run_file(L, NULL);
+  mpi_banner();
+  mpi_repl(L);
+  return LUA_OK;
+}
+
+/* ---- mp ---- */
+
+static void open_libraries (lua_State *L, const struct options *o) {
+  luaL_checkversion(L);
+  if (o->ignore_environment) {
+    lua_pushboolean(L, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
+  }
+  lua_gc(L, LUA_GCSTOP); /* nothing of this is garbage */
+  luaL_openlibs(L);
+  luaL_requiref(L, "mp", luaopen_mp, 1);
+  lua_pop(L, 1);
+  lua_gc(L, LUA_GCRESTART);
+  lua_gc(L, LUA_GCGEN, 0, 0); /* as lua5.4 */
+}
+
+static int l_start_method (lua_State *L) {
+  const char *name = luaL_checkstring(L, 1);
+  if (mprun_start_method != NULL) {
+    mprun_start_method(L, name);
+    return 0;
+  }
+  lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_getfield(L, -1, "mp");
+  lua_pushliteral(L, "set_start_method");
+  if (lua_rawget(L, -2) != LUA_TFUNCTION) return luaL_error(L, "--start-method: this build has no start methods");
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, 0);
+  return 0;
+}
+
+/* Where mp checks arguments it speaks of its own caller, who is nobody here: the message goes out without a traceback. */
+static int set_start_method (lua_State *L, const char *name) {
+  lua_pushcfunction(L, l_start_method);
+  lua_pushstring(L, name);
+  return mpi_report(L, lua_pcall(L, 1, 0, 0));
+}
+
+/* LUA_OK: go on here; the loaded script or its message stays at the top. */
+static int enter_sandbox (lua_State *L, struct command *c, int *ended) {
+  mprun_run run = {c->o.policy, c->o.learn, c->argc, c->argv, c->o.script};
+  if (mprun_sandbox == NULL)
+    return luaL_error(L, "%s: this build has no sandbox", c->o.learn ? "--sandbox-learn" : "--sandbox");
+  *ended = mprun_sandbox(L, &run, &c->status) == MPRUN_ENDED;
+  return LUA_OK;
+}
+
+static int wants_sandbox (const struct options *o) {
+  return o->learn || o->policy != NULL;
+}
+
+/* ---- all of it ---- */
+
+/* Upside: true on the stack if everything went well. Argument: the command. */
+static int l_main (lua_State *L) {
+  struct command *c = lua_touserdata(L, 1);
+  const struct options *o = &c->o;
+  int has_script = o->script < c->argc;
+  int loaded = LUA_OK;
+  lua_settop(L, 0);
+  if (o->banner) mpi_banner();
+  open_libraries(L, o);
+  make_arg(L, c);
+  if (o->start_method != NULL && set_start_method(L, o->start_method) != LUA_OK) return 0;
+  if (!o->ignore_environment && run_init(L) != LUA_OK) return 0;
+  if (wants_sandbox(o)) {
+    int ended = 0;
+    lua_settop(L, 0);
+    if (has_script) loaded = load_script(L, c);
+    else lua_pushnil(L);
+    if (loaded != LUA_OK) return mpi_report(L, loaded), 0;
+    (void)enter_sandbox(L, c, &ended);
+    lua_pushboolean(L, 1);
+    if (ended) return 1;
+    lua_settop(L, 1);
+  }
+  if (run_options(L, c) != LUA_OK) return 0;
+  if (has_script) {
+    if (!wants_sandbox(o)) loaded = load_script(L, c);
+    if (run_script(L, loaded) != LUA_OK) return 0;
+  }
+  if (o->interactive) mpi_repl(L);
+  else if (!has_script && !o->statements && !o->banner) {
+    if (run_stdin(L) != LUA_OK) return 0;
+  }
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int refuse (const struct options *o) {
+  (void)fprintf(stderr, "%s: ", mpi_progname);
+  (void)fprintf(stderr, o->lacks ? "'%s' needs argument\n" : "unrecognized option '%s'\n", o->bad);
+  usage(stderr);
+  return EXIT_FAILURE;
+}
+
+static void print_version (void) {
+  (void)printf("%s %s, %s\n", NAME, mp_version(), LUA_RELEASE);
+}
+
+int main (int argc, char **argv) {
+  struct command c = {argc, argv, {0}, EXIT_SUCCESS};
+  lua_State *L;
+  int status, good;
+  if (argc > 0 && argv[0][0] != '\0') mpi_progname = argv[0];
+  read_options(&c.o, argc, argv);
+  if (c.o.bad != NULL) return refuse(&c.o);
+  if (c.o.help || c.o.version) {
+    if (c.o.help) usage(stdout);
+    else print_version();
+    return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  }
+  L = luaL_newstate();
+  if (L == NULL) {
+    mpi_message("cannot create state: not enough memory");
+    return EXIT_FAILURE;
+  }
+  mpi_sigint_watch(L);
+  lua_pushcfunction(L, l_main);
+  lua_pushlightuserdata(L, &c);
+  status = lua_pcall(L, 1, 1, 0);
+  good = lua_toboolean(L, -1);
+  (void)mpi_report(L, status);
+  lua_close(L);
+  return status == LUA_OK && good ? c.status : EXIT_FAILURE;
+}

@@ -1,0 +1,190 @@
+#include "main/sigint.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "main/hooks.h"
+
+#define PATIENCE_NS 1000000000 /* a SIGINT this long after the one that is pending ... */
+#define PATIENCE_COUNT 20      /* ... or this many of them: the default action */
+
+/* Stands before a thread's block. Its size makes the block's address 8 modulo 16, which malloc never gives. */
+struct node {
+  struct node *next;
+  struct node *prev;
+  lua_Hook hook; /* the script's own, while ours is set */
+  int mask;
+  int count;
+  lua_State *L;
+};
+
+#define BLOCK_MARK 8
+_Static_assert(sizeof(struct node) % 16 == BLOCK_MARK, "a thread's block is recognised by its alignment");
+_Static_assert(_Alignof(max_align_t) == 16, "malloc must give multiples of 16");
+
+/* The list is changed by the main thread and read by a handler that interrupts it, so that only the order of the stores matters,
+** which `order` keeps. The handler follows `next` alone. */
+#define order() atomic_signal_fence(memory_order_seq_cst)
+
+static struct node first; /* the main state's; never freed */
+static struct node *embryo; /* allocated, but not yet a thread that may be touched */
+static lua_Alloc base;
+static void *base_ud;
+static int blind; /* threads are not laid out as assumed: only the main state is reached, as by lua5.4 */
+
+static volatile sig_atomic_t pending; /* number of SIGINTs since the first that has raised nothing yet. Set by the handler, cleared by `stop` */
+static volatile int64_t pending_since;
+
+static void stop (lua_State *L, lua_Debug *ar);
+
+static void arm (struct node *n) {
+  if (lua_gethook(n->L) == stop) return;
+  n->hook = lua_gethook(n->L);
+  n->mask = lua_gethookmask(n->L);
+  n->count = lua_gethookcount(n->L);
+  lua_sethook(n->L, stop, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
+static void disarm (struct node *n) {
+  if (lua_gethook(n->L) == stop) lua_sethook(n->L, n->hook, n->mask, n->count);
+}
+
+static struct node *after (struct node *n) {
+  return blind ? NULL : n->next;
+}
+
+static void disarm_all (void) {
+  struct node *n;
+  for (n = &first; n != NULL; n = after(n)) disarm(n);
+  order();
+  pending = 0; /* last: a signal in between leaves a hook that finds nothing pending and goes away */
+}
+
+static void stop (lua_State *L, lua_Debug *ar) {
+  int real = pending != 0;
+  (void)ar;
+  disarm_all(); /* also when it is a left-over: inherited by a coroutine that was born meanwhile, say */
+  if (real) luaL_error(L, "interrupted!");
+}
+
+/* ---- the list of threads ---- */
+
+static void link_embryo (void) {
+  struct node *n = embryo;
+  embryo = NULL;
+  n->next = first.next;
+  n->prev = &first;
+  if (n->next != NULL) n->next->prev = n;
+  order();
+  first.next = n;
+  order();
+  if (pending && !blind) arm(n);
+}
+
+static void unlink_node (struct node *n) {
+  n->prev->next = n->next;
+  order();
+  if (n->next != NULL) n->next->prev = n->prev;
+}
+
+/* A thread's block starts with the extra space, as lua_getextraspace has it. It is zeroed: between its allocation and the end of
+** its construction the handler may see it, and then finds no call and no hook in it. */
+static void *new_thread (size_t size) {
+  struct node *n = base(base_ud, NULL, LUA_TTHREAD, sizeof(struct node) + size);
+  if (n == NULL) return NULL;
+  memset(n, 0, sizeof(struct node) + size);
+  n->L = (lua_State *)(void *)((char *)(n + 1) + LUA_EXTRASPACE);
+  embryo = n;
+  return n + 1;
+}
+
+static void *resize_thread (void *block, size_t osize, size_t nsize) {
+  struct node *n = (struct node *)block - 1;
+  if (nsize != 0) return NULL; /* Lua never does */
+  unlink_node(n);
+  (void)base(base_ud, n, sizeof(struct node) + osize, 0);
+  return NULL;
+}
+
+/* The next request after a thread's own is for its stack: by then all fields that lua_sethook looks at are set. */
+static void *watching_alloc (void *ud, void *ptr, size_t osize, size_t nsize) {
+  (void)ud;
+  if (embryo != NULL) link_embryo();
+  if (ptr == NULL && osize == LUA_TTHREAD && nsize != 0) return new_thread(nsize);
+  if ((uintptr_t)ptr & BLOCK_MARK) return resize_thread(ptr, osize, nsize);
+  return base(base_ud, ptr, osize, nsize);
+}
+
+void mpi_sigint_watch (lua_State *L) {
+  lua_State *probe;
+  first.L = L;
+  base = lua_getallocf(L, &base_ud);
+  lua_setallocf(L, watching_alloc, NULL);
+  probe = lua_newthread(L);
+  blind = first.next == NULL || first.next->L != probe;
+  lua_pop(L, 1);
+}
+
+/* ---- the handler ---- */
+
+static int64_t now_ns (void) {
+  struct timespec ts;
+  (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static void give_up (void) {
+  struct sigaction sa;
+  memset(&sa, 0, sizeof sa);
+  sa.sa_handler = SIG_DFL;
+  (void)sigaction(SIGINT, &sa, NULL);
+  (void)raise(SIGINT); /* delivered when the handler returns */
+}
+
+static void on_sigint (int sig) {
+  int saved = errno;
+  pid_t pid = getpid();
+  if (gettid() != pid) {
+    (void)syscall(SYS_tgkill, pid, pid, sig);
+  }
+  else if (pending && (pending >= PATIENCE_COUNT || now_ns() - pending_since >= PATIENCE_NS)) {
+    give_up();
+  }
+  else {
+    struct node *n;
+    if (!pending) pending_since = now_ns();
+    pending = pending + 1;
+    order();
+    for (n = &first; n != NULL; n = after(n)) arm(n);
+  }
+  errno = saved;
+}
+
+static void set_handler (void (*handler)(int)) {
+  struct sigaction sa;
+  memset(&sa, 0, sizeof sa);
+  sa.sa_handler = handler;
+  sigemptyset(&sa.sa_mask); /* no SA_RESTART: a read must come back, so that the hook runs */
+  (void)sigaction(SIGINT, &sa, NULL);
+}
+
+void mpi_sigint_begin (void) {
+  set_handler(on_sigint);
+}
+
+void mpi_sigint_end (void) {
+  set_handler(SIG_DFL);
+  disarm_all();
+}
+
+int mprun_interrupt_pending (void) {
+  return pending != 0;
+}
