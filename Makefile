@@ -75,7 +75,7 @@ PROGRAMS := $(BUILD)/libmp.a $(BUILD)/libmp.so $(BUILD)/mp.pc
 ifneq ($(BIND_OBJ),)
 PROGRAMS += $(BUILD)/mp.so $(BUILD)/libmplua.a $(BUILD)/mplua.pc
 endif
-ifneq ($(MAIN_OBJ),)
+ifneq ($(filter %/mprun.o,$(MAIN_OBJ)),)
 PROGRAMS += $(BUILD)/mprun
 endif
 
