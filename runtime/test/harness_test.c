@@ -17,7 +17,7 @@ static void last_line (const char *name, char *line, size_t size) {
   ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
   CHECK(n > 0);
   path[n] = 0;
-  snprintf(command, sizeof command, "TEST_LIMIT=1 TEST_SLOW=1 '%s' '%s' 2>&1", path, name);
+  snprintf(command, sizeof command, "ASAN_OPTIONS= UBSAN_OPTIONS= TSAN_OPTIONS= TEST_LIMIT=1 TEST_SLOW=1 '%s' '%s' 2>&1", path, name);
   f = popen(command, "re");
   CHECK(f != NULL);
   line[0] = 0;
@@ -128,3 +128,38 @@ TEST("the same seed gives the same numbers") {
   CHECK(a != b);
   CHECK_EQ(a, 13679457532755275413u);
 }
+
+/* That the sanitizers see what they are for, in the builds that have them. */
+#if defined(__SANITIZE_ADDRESS__)
+static void *volatile forgotten;
+TEST("bad: a leak", .hidden = 1) {
+  forgotten = malloc(100);
+  forgotten = NULL;
+}
+TEST("sees a leak", .limit = 30) { CHECK_BAD("bad: a leak"); }
+
+TEST("bad: a read behind the end", .hidden = 1) {
+  char *volatile p = malloc(10);
+  char c = p[10];
+  free(p);
+  CHECK(c != 0 || c == 0);
+}
+TEST("sees a read behind the end", .limit = 30) { CHECK_BAD("bad: a read behind the end"); }
+
+TEST("bad: an overflow", .hidden = 1) {
+  volatile int n = 0x7fffffff;
+  n = n + 1;
+}
+TEST("sees undefined behaviour", .limit = 30) { CHECK_BAD("bad: an overflow"); }
+#elif defined(__SANITIZE_THREAD__)
+static int raced;
+static void *race (void *arg) { (void)arg; raced++; return NULL; }
+TEST("bad: a race", .hidden = 1) {
+  pthread_t a, b;
+  pthread_create(&a, NULL, race, NULL);
+  pthread_create(&b, NULL, race, NULL);
+  pthread_join(a, NULL);
+  pthread_join(b, NULL);
+}
+TEST("sees a race", .limit = 30) { CHECK_BAD("bad: a race"); }
+#endif

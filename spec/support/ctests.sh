@@ -9,6 +9,9 @@ list=$(find "$build/test" -name '*_test' -type f 2>/dev/null | sort)
 out=$(mktemp -d "${TMPDIR:-/tmp}/mp-ctests.XXXXXX") || exit 1
 trap 'rm -rf "$out"' EXIT
 trap 'exit 1' INT TERM
+. spec/support/sanitize.sh
+mkdir "$out/san"
+sanitize_env "$out/san"
 
 printf '%s\n' "$list" | xargs -P "${JOBS:-2}" -I{} sh -c '
   name=$(echo "$1" | sed "s|.*/test/||; s|/|.|g"); out=$2; shift 2
@@ -35,6 +38,11 @@ for program in $list; do
   passed=$((passed + p)) failed=$((failed + f))
   echo "$program: $p passed, $f failed"
   grep -v '^[0-9]* passed, [0-9]* failed$' "$out/$name.out" | sed 's/^/    /'
+done
+for report in "$out"/san/*; do
+  [ -f "$report" ] || continue
+  failed=$((failed + 1))
+  echo "a sanitizer's report:"; head -n 60 "$report" | sed 's/^/    /'
 done
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
