@@ -1,0 +1,254 @@
+# python.py ROW [COUNT] -- the work of each row of the bench, by CPython's multiprocessing. Prints one number, in
+# the unit of the row (see run.lua).
+import multiprocessing as mp
+import os
+import sys
+import time
+
+mp.set_start_method("fork")
+now = time.monotonic
+
+
+def putter(q, gate, message, n):
+    gate.wait()
+    for _ in range(n):
+        q.put(message)
+
+
+def getter(q, gate, n):
+    gate.wait()
+    for _ in range(n):
+        q.get()
+
+
+def start_all(targets):
+    processes = [mp.Process(target=f, args=args) for f, *args in targets]
+    for p in processes:
+        p.start()
+    time.sleep(0.05)
+    return processes
+
+
+def join_all(processes):
+    for p in processes:
+        p.join()
+
+
+def queue(message, n, users=1):
+    q, gate = mp.Queue(), mp.Event()
+    targets = [(putter, q, gate, message, n // users) for _ in range(users)]
+    if users > 1:
+        targets += [(getter, q, gate, n // users) for _ in range(users)]
+    processes = start_all(targets)
+    start = now()
+    gate.set()
+    if users == 1:
+        getter(q, gate, n)
+        took = now() - start
+        join_all(processes)
+    else:
+        join_all(processes)
+        took = now() - start
+    return took / n
+
+
+def echo(c, n):
+    for _ in range(n):
+        c.send(c.recv())
+
+
+def round_trip(n):
+    a, b = mp.Pipe()
+    processes = start_all([(echo, b, n)])
+    start = now()
+    for i in range(n):
+        a.send(i)
+        a.recv()
+    took = now() - start
+    join_all(processes)
+    return took / n
+
+
+def late_putter(q, n):
+    for _ in range(n):
+        t = now()
+        while now() - t < 0.0005:
+            pass
+        q.put(now())
+
+
+def wake(n):
+    q = mp.SimpleQueue()
+    processes = start_all([(late_putter, q, n)])
+    took = []
+    for _ in range(n):
+        sent = q.get()
+        took.append(now() - sent)
+    join_all(processes)
+    return sorted(took)[n // 2]
+
+
+def lock(n):
+    held = mp.Lock()
+    start = now()
+    for _ in range(n):
+        held.acquire()
+        held.release()
+    return (now() - start) / n
+
+
+def increment(gate, v, n):
+    gate.wait()
+    held = v.get_lock()
+    for _ in range(n):
+        with held:
+            v.value += 1
+
+
+def counter(n):
+    gate, v = mp.Event(), mp.Value("q", 0)
+    processes = start_all([(increment, gate, v, n // 2)] * 2)
+    start = now()
+    gate.set()
+    join_all(processes)
+    took = now() - start
+    assert v.value == n // 2 * 2
+    return took / n
+
+
+def value(n):
+    v, total = mp.Value("d", 0.0), 0.0
+    start = now()
+    for _ in range(n):
+        total += v.value
+    return (now() - start) / n
+
+
+def nothing():
+    pass
+
+
+def process(n):
+    start = now()
+    for _ in range(n):
+        p = mp.Process(target=nothing)
+        p.start()
+        p.join()
+    return (now() - start) / n
+
+
+def square(x):
+    return x * x
+
+
+def pool_map(n, chunksize):
+    with mp.Pool(2) as pool:
+        pool.map(square, range(100))
+        start = now()
+        result = pool.map(square, range(n), chunksize=chunksize)
+        took = now() - start
+        assert result[n - 1] == (n - 1) ** 2
+    return took / n
+
+
+def pool_apply(n):
+    with mp.Pool(2) as pool:
+        pool.apply(square, (3,))
+        start = now()
+        for i in range(n):
+            pool.apply(square, (i,))
+        return (now() - start) / n
+
+
+def mandel_row(row, size=300):
+    inside = 0
+    for col in range(size):
+        cr, ci, zr, zi, k = 2 * col / size - 1.5, 2 * row / size - 1, 0.0, 0.0, 0
+        while k < 100 and zr * zr + zi * zi < 4:
+            zr, zi = zr * zr - zi * zi + cr, 2 * zr * zi + ci
+            k += 1
+        inside += k == 100
+    return inside
+
+
+def computing(size):
+    took, inside = [], []
+    for workers in (1, 2):
+        with mp.Pool(workers) as pool:
+            pool.map(square, range(100))
+            start = now()
+            inside.append(sum(pool.map(mandel_row, range(size), chunksize=5)))
+            took.append(now() - start)
+    assert inside[0] == inside[1]
+    return took[0] / took[1]
+
+
+def dict_set(n):
+    with mp.Manager() as m:
+        d = m.dict()
+        start = now()
+        for i in range(n):
+            d["k%03d" % (i % 1000)] = 1.5
+        return (now() - start) / n
+
+
+def dict_get(n):
+    with mp.Manager() as m:
+        d, total = m.dict({"k%03d" % i: 1.5 for i in range(1000)}), 0
+        start = now()
+        for i in range(n):
+            total += d["k%03d" % (i % 1000)]
+        return (now() - start) / n
+
+
+def manager(n):
+    with mp.Manager() as m:
+        calls = m.list([1, 2, 3])
+        start = now()
+        for _ in range(n):
+            len(calls)
+        return (now() - start) / n
+
+
+def memory():
+    go = mp.Queue()
+    p = mp.Process(target=go.get)
+    p.start()
+    time.sleep(0.2)
+    kb = 0
+    with open("/proc/%d/smaps_rollup" % p.pid) as f:
+        for line in f:
+            if line.startswith(("Private_Clean", "Private_Dirty")):
+                kb += int(line.split()[1])
+    go.put(1)
+    p.join()
+    return kb / 1024
+
+
+FOOD = {"id": 1, "name": "food", "n": 3.5}
+ROWS = {
+    "queue_int": (1e9, lambda n: queue(1, n), 200000),
+    "queue_table": (1e9, lambda n: queue(FOOD, n), 150000),
+    "queue_1m": (1, lambda n: 1048576e-9 / queue("x" * 1048576, n), 400),
+    "queue_4_4": (1e9, lambda n: queue(1, n, 4), 120000),
+    "queue_many": (1e9, lambda n: queue(1, n), 200000),
+    "round_trip": (1e6, round_trip, 15000),
+    "wake": (1e6, wake, 600),
+    "lock": (1e9, lock, 4000000),
+    "counter": (1e9, counter, 500000),
+    "value": (1e9, value, 4000000),
+    "process": (1e6, process, 300),
+    "pool_map_1": (1e6, lambda n: pool_map(n, 1), 15000),
+    "pool_map": (1e9, lambda n: pool_map(n, None), 1500000),
+    "pool_apply": (1e6, pool_apply, 4000),
+    "computing": (1, computing, 300),
+    "dict_set": (1e9, dict_set, 10000),
+    "dict_get": (1e9, dict_get, 10000),
+    "manager": (1e6, manager, 10000),
+    "memory": (1, lambda n: memory(), 1),
+}
+
+unit, f, count = ROWS[sys.argv[1]]
+if len(sys.argv) > 2:
+    count = int(sys.argv[2])
+print("%.6g" % (unit * f(count)), flush=True)

@@ -1,0 +1,147 @@
+-- run.lua -- `make bench`: one table of speeds. Needs no mp itself, so that a broken build still gets the other columns.
+--   ROW=name[,name]  only these rows       RUNS=n  how many interleaved runs (3)
+-- Every row is run by mp, by CPython's multiprocessing and by plain C, turn by turn on the same machine; each figure
+-- is the median of its runs. The table also goes to build/bench.tsv, which plot.lua draws.
+local folder = (arg[0] or "spec/bench/run.lua"):match "^(.*)/" or "."
+local build = os.getenv "BENCH_BUILD" or "build"
+local mprun = os.getenv "MPRUN" or build .. "/mprun"
+local runs = math.tointeger(os.getenv "RUNS" or 3)
+
+-- name, unit, what is done, and what to reach (`python` and `raw` are the other columns)
+local rows = {
+  { "queue_int", "ns", "queue, 1 putter, 1 getter, integers", "40 x Python" },
+  { "queue_table", "ns", 'the same, {id=1, name="food", n=3.5}', "15 x Python" },
+  { "queue_1m", "GB/s", "the same, strings of 1 MiB", "10 x Python", more = true },
+  { "queue_4_4", "ns", "queue, 4 putters, 4 getters, integers", "15 x Python" },
+  { "queue_many", "ns", "put_many, get_many in hundreds", "60 x Python" },
+  { "round_trip", "us", "round trip over a pipe, both running", "80 x Python" },
+  { "wake", "us", "message to a sleeping getter, one way", "1.5 x raw" },
+  { "lock", "ns", "lock, acquire and release", "40 ns" },
+  { "counter", "ns", "2 processes increment under a lock", "5 x Python" },
+  { "value", "ns", "shared value, read", "40 ns" },
+  { "process", "us", "process, start and join", "1.4 x raw" },
+  { "pool_map_1", "us", "pool of 2, map, chunks of 1, a task", "10 x Python" },
+  { "pool_map", "ns", "pool of 2, map, automatic chunks, a task", "1 x Python" },
+  { "pool_apply", "us", "pool of 2, apply", "20 x Python" },
+  { "computing", "x", "pool of 2 over pool of 1, Mandelbrot", "1.9", more = true },
+  { "dict_set", "ns", "dict of 1000 keys, set", "100 x Python" },
+  { "dict_get", "ns", "dict of 1000 keys, get", "100 x Python" },
+  { "manager", "us", "manager, one call", "10 x Python" },
+  { "memory", "MB", "private memory of an idle child", "0.6 MB" },
+  { "start", "ms", 'start and end of mprun -e "" (raw: lua5.4)', "1.5 x raw" },
+}
+
+local function first_line(command)
+  local p <close> = assert(io.popen(command .. " 2>/dev/null"))
+  return p:read "l"
+end
+
+local function quote(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
+
+local python = first_line "command -v /usr/bin/python3 || command -v python3"
+local raw = build .. "/bench/raw"
+os.execute("mkdir -p " .. quote(build .. "/bench"))
+assert(os.execute(("${CC:-cc} -O2 -pthread -o %s %s"):format(quote(raw), quote(folder .. "/raw.c"))), "raw.c does not compile")
+if not first_line("test -x " .. quote(mprun) .. " && echo yes") then mprun = nil end
+
+-- One run: a number, or nil and the last line that the program said.
+local function run(command)
+  local p = assert(io.popen("timeout -k 1 60 " .. command .. " 2>&1 </dev/null"))
+  local last
+  for line in p:lines() do last = line end
+  local ok, _, code = p:close()
+  local x = ok and tonumber(last)
+  if x then return x end
+  return nil, code == 124 and "took longer than 60 s" or last or "status " .. tostring(code)
+end
+
+local function commands(name)
+  if name == "start" then
+    local start = quote(raw) .. " start 60 "
+    return {
+      mp = mprun and start .. quote(mprun) .. " -e ''",
+      python = python and quote(raw) .. " start 10 " .. quote(python) .. " -c 'import multiprocessing'",
+      raw = start .. "lua5.4 -e ''",
+    }
+  end
+  return {
+    mp = mprun and ("%s %s %s"):format(quote(mprun), quote(folder .. "/mp.lua"), name),
+    python = python and ("%s %s %s"):format(quote(python), quote(folder .. "/python.py"), name),
+    raw = ("%s %s"):format(quote(raw), name),
+  }
+end
+
+local function median(list)
+  table.sort(list)
+  local n = #list
+  if n == 0 then return nil end
+  return n % 2 == 1 and list[n // 2 + 1] or (list[n // 2] + list[n // 2 + 1]) / 2
+end
+
+local sides = { "mp", "python", "raw" }
+local without = { pool_map = { raw = true } }   -- plain C has no chunks to choose
+
+local function measure(name)
+  local figures, why, command = { mp = {}, python = {}, raw = {} }, {}, commands(name)
+  for _ = 1, runs do
+    for _, side in ipairs(sides) do
+      if command[side] and not why[side] and not (without[name] or {})[side] then
+        local x, problem = run(command[side])
+        if x then table.insert(figures[side], x) else why[side] = problem end
+      end
+    end
+  end
+  return median(figures.mp), median(figures.python), median(figures.raw), why
+end
+
+local function show(x)
+  if not x then return "-" end
+  return (x >= 1000 and "%.0f" or x >= 100 and "%.0f" or x >= 10 and "%.1f" or x >= 1 and "%.2f" or "%.3f"):format(x)
+end
+
+local function cpu_model()
+  for line in io.lines "/proc/cpuinfo" do
+    local model = line:match "^model name%s*:%s*(.*)"
+    if model then return model end
+  end
+  return first_line "uname -m"
+end
+
+local wanted
+for name in (os.getenv "ROW" or ""):gmatch "[%w_]+" do wanted = wanted or {}; wanted[name] = true end
+
+local machine = ("%s, %s processors, Linux %s; %s; %s"):format(cpu_model(), first_line "nproc", first_line "uname -r",
+  python and first_line(quote(python) .. " -VV | cut -d' ' -f1-2") or "no Python", first_line "${CC:-cc} --version | head -n 1" or "")
+local load <close> = io.open "/proc/loadavg"
+print(machine)
+print(("medians of %d runs; load when it began %s\n"):format(runs, load and load:read "l":match "^%S+" or "?"))
+local form = "%-12s %-42s %5s %10s %10s %10s %9s %8s  %s"
+print(form:format("row", "", "unit", "mp", "Python", "raw C", "Python/mp", "mp/raw", "to reach"))
+
+local tsv = { "# " .. machine, "row\twhat\tunit\tmore_is_better\tmp\tpython\traw\tto_reach" }
+local failed
+for _, row in ipairs(rows) do
+  local name, unit, what, target = table.unpack(row)
+  if not wanted or wanted[name] then
+    local m, p, r, why = measure(name)
+    local gain = m and p and (row.more and m / p or p / m)
+    local cost = m and r and (row.more and r / m or m / r)
+    print(form:format(name, what, unit, show(m), show(p), show(r), show(gain), show(cost), target))
+    for _, side in ipairs(sides) do
+      if why[side] then print(("%-12s   %s: %s"):format("", side, why[side])) end
+      if why[side] and not why[side]:find "^no mp%." then failed = true end
+    end
+    if not mprun then failed = true end
+    io.stdout:flush()
+    tsv[#tsv + 1] = table.concat({ name, what, unit, tostring(row.more or false), m and ("%.6g"):format(m) or "",
+      p and ("%.6g"):format(p) or "", r and ("%.6g"):format(r) or "", target }, "\t")
+  end
+end
+if not mprun then print "\nmprun is not there: run make" end
+print "\nPython/mp: how many times faster than Python; mp/raw: how many times slower than plain C."
+
+if not wanted then
+  local f <close> = assert(io.open(build .. "/bench.tsv", "w"))
+  f:write(table.concat(tsv, "\n"), "\n")
+end
+os.exit(not failed)
