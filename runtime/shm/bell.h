@@ -1,0 +1,48 @@
+/* bell.h -- a descriptor that is readable while an object is ready, so that poll(2) can wait for it.
+** What     a mirror of the object's state, kept only once somebody has asked for it (armed, for ever). The descriptors are an eventfd (rfd == wfd)
+**          or two ends of a socket pair that are used for nothing else in this direction.
+** Protocol every call is made by the holder of the object's latch. Ring *before* the commit that makes the object ready, silence *after*
+**          the commit that makes it unready: a death in between leaves a bell that rings for nothing, never one that is silent though the object is
+**          ready. Whoever gets MP_ABANDONED from the latch, or finds a ringing bell on an object that is not ready, calls mpi_bell_settle.
+** Memory   4 bytes in shared memory, zero: not armed. Bits: ARMED (set once), RUNG (the descriptor is readable; set after the write, cleared
+**          before the read, so that it never claims too much).
+** Sharing  threads, processes. A peer that writes or drains the descriptor spoils only readiness as seen by poll; every call is bounded.
+** Blocks   never, also when a peer has made the descriptors blocking (an eventfd that a peer has filled to the brim aside).
+** Errors   none: a bell that cannot be rung is no worse than one that was not heard.
+*/
+#ifndef MPI_BELL_H
+#define MPI_BELL_H
+
+#include "base/atomics.h"
+
+#define MPI_BELL_ARMED 1u
+#define MPI_BELL_RUNG 2u
+
+typedef struct {
+  mpi_a32 word;
+} mpi_bell;
+
+struct mpi_bell_fds {
+  int rfd, wfd;
+};
+
+void mpi_bell_ring (mpi_bell *b, struct mpi_bell_fds fds);
+void mpi_bell_drain (mpi_bell *b, struct mpi_bell_fds fds);
+
+/* Makes the mirror start: from now on rfd is readable while the object is ready. `ready`: is it now? */
+void mpi_bell_arm (mpi_bell *b, struct mpi_bell_fds fds, int ready);
+
+/* Makes an armed bell agree with the object, whatever was left behind. */
+void mpi_bell_settle (mpi_bell *b, struct mpi_bell_fds fds, int ready);
+
+/* Before the commit that makes the object ready. */
+static inline void mpi_bell_ring_if_armed (mpi_bell *b, struct mpi_bell_fds fds) {
+  if (__builtin_expect(mpi_load_relaxed(&b->word) == MPI_BELL_ARMED, 0)) mpi_bell_ring(b, fds);
+}
+
+/* After the commit that makes the object unready. */
+static inline void mpi_bell_silence (mpi_bell *b, struct mpi_bell_fds fds) {
+  if (__builtin_expect((mpi_load_relaxed(&b->word) & MPI_BELL_RUNG) != 0, 0)) mpi_bell_drain(b, fds);
+}
+
+#endif
