@@ -19,6 +19,8 @@ PREFIX ?= /usr/local
 LUA_VERSION := 5.4
 LUA_INC ?= /usr/include/lua$(LUA_VERSION)
 LUA_LIB ?= -llua$(LUA_VERSION)
+# The interpreter has the whole core inside, for C modules to find, and as lua5.4 has: its calls are direct and so faster.
+LUA_WHOLE ?= -Wl,--whole-archive,-Bstatic $(LUA_LIB) -Wl,-Bdynamic,--no-whole-archive
 LUA ?= lua$(LUA_VERSION)
 SECONDS ?= 60
 VERSION := $(shell sed -n 's/^.define MP_VERSION "\(.*\)"/\1/p' runtime/mp.h)
@@ -136,7 +138,7 @@ $(BUILD)/mp.so: $(CORE_OBJ) $(HOST_OBJ) $(BIND_OBJ) $(EMBED_OBJ) $(BUILD)/.sourc
 	@$(LINK) -shared -Wl,-z,nodelete -o $@ $(filter %.o,$^) $(LIBS)
 $(BUILD)/mprun: $(CORE_OBJ) $(HOST_OBJ) $(BIND_OBJ) $(EMBED_OBJ) $(MAIN_OBJ) $(BUILD)/.sources
 	@echo "  link  $@"
-	@$(LINK) -Wl,-E -o $@ $(filter %.o,$^) $(LUA_LIB) $(LIBS)
+	@$(LINK) -Wl,-E -o $@ $(filter %.o,$^) $(LUA_WHOLE) $(LIBS)
 
 $(BUILD)/%.pc: spec/support/%.pc.in $(BUILD)/.flags
 	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< > $@

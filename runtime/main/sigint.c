@@ -36,8 +36,6 @@ _Static_assert(_Alignof(max_align_t) == 16, "malloc must give multiples of 16");
 
 static struct node first; /* the main state's; never freed */
 static struct node *embryo; /* allocated, but not yet a thread that may be touched */
-static lua_Alloc base;
-static void *base_ud;
 static int blind; /* threads are not laid out as assumed: only the main state is reached, as by lua5.4 */
 
 static volatile sig_atomic_t pending; /* number of SIGINTs since the first that has raised nothing yet. Set by the handler, cleared by `stop` */
@@ -98,35 +96,36 @@ static void unlink_node (struct node *n) {
 /* A thread's block starts with the extra space, as lua_getextraspace has it. It is zeroed: between its allocation and the end of
 ** its construction the handler may see it, and then finds no call and no hook in it. */
 static void *new_thread (size_t size) {
-  struct node *n = base(base_ud, NULL, LUA_TTHREAD, sizeof(struct node) + size);
+  struct node *n = calloc(1, sizeof(struct node) + size);
   if (n == NULL) return NULL;
-  memset(n, 0, sizeof(struct node) + size);
   n->L = (lua_State *)(void *)((char *)(n + 1) + LUA_EXTRASPACE);
   embryo = n;
   return n + 1;
 }
 
-static void *resize_thread (void *block, size_t osize, size_t nsize) {
+static void free_thread (void *block) {
   struct node *n = (struct node *)block - 1;
-  if (nsize != 0) return NULL; /* Lua never does */
   unlink_node(n);
-  (void)base(base_ud, n, sizeof(struct node) + osize, 0);
-  return NULL;
+  free(n);
 }
 
-/* The next request after a thread's own is for its stack: by then all fields that lua_sethook looks at are set. */
+/* The next request after a thread's own is for its stack: by then all fields that lua_sethook looks at are set. A thread's block is
+** never resized. luaL_newstate's own allocator is realloc and free too, so what the state has already may come here. */
 static void *watching_alloc (void *ud, void *ptr, size_t osize, size_t nsize) {
   (void)ud;
   if (embryo != NULL) link_embryo();
-  if (ptr == NULL && osize == LUA_TTHREAD && nsize != 0) return new_thread(nsize);
-  if ((uintptr_t)ptr & BLOCK_MARK) return resize_thread(ptr, osize, nsize);
-  return base(base_ud, ptr, osize, nsize);
+  if (nsize == 0) {
+    if ((uintptr_t)ptr & BLOCK_MARK) free_thread(ptr);
+    else free(ptr);
+    return NULL;
+  }
+  if (ptr != NULL) return realloc(ptr, nsize);
+  return osize == LUA_TTHREAD ? new_thread(nsize) : malloc(nsize);
 }
 
 void mpi_sigint_watch (lua_State *L) {
   lua_State *probe;
   first.L = L;
-  base = lua_getallocf(L, &base_ud);
   lua_setallocf(L, watching_alloc, NULL);
   probe = lua_newthread(L);
   blind = first.next == NULL || first.next->L != probe;
