@@ -8,6 +8,7 @@
 static _Atomic int latch_spins = -1;
 static _Atomic int message_spins = -1;
 
+#ifndef MP_HARD
 static int measure_relax_per_us (void) {
   int i;
   int64_t start = mp_now();
@@ -17,6 +18,7 @@ static int measure_relax_per_us (void) {
   if (spent < 1000) spent = 1000;
   return (int)(2000 * 1000 / spent) + 1;
 }
+#endif
 
 static void calibrate (void) {
 #ifdef MP_HARD

@@ -139,10 +139,10 @@ TEST("bad: a leak", .hidden = 1) {
 TEST("sees a leak", .limit = 30) { CHECK_BAD("bad: a leak"); }
 
 TEST("bad: a read behind the end", .hidden = 1) {
-  char *volatile p = malloc(10);
+  volatile char *p = malloc(10);
   char c = p[10];
-  free(p);
-  CHECK(c != 0 || c == 0);
+  free((char *)(uintptr_t)p);
+  (void)c;
 }
 TEST("sees a read behind the end", .limit = 30) { CHECK_BAD("bad: a read behind the end"); }
 
