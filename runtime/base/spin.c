@@ -9,6 +9,7 @@ static _Atomic int latch_spins = -1;
 static _Atomic int message_spins = -1;
 
 #ifndef MP_HARD
+#ifndef MP_HARD
 static int measure_relax_per_us (void) {
   int i;
   int64_t start = mp_now();
@@ -18,6 +19,7 @@ static int measure_relax_per_us (void) {
   if (spent < 1000) spent = 1000;
   return (int)(2000 * 1000 / spent) + 1;
 }
+#endif
 #endif
 
 static void calibrate (void) {
