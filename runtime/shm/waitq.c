@@ -4,20 +4,27 @@
 #include "base/fault.h"
 #include "base/futex.h"
 
+/* Killed before the flag is cleared, we leave it set: the next changer wakes once too often. Cleared first, it would leave the
+** sleepers unknown to the next changer. A sleeper that registers meanwhile changes the count, so its flag stays. */
 void mpi_waitq_wake (mpi_waitq *w, int n) {
-  mpi_store(&w->sleepers, 0);
+  uint32_t seen = mpi_load(&w->sleepers);
+  MPI_POINT("waitq.announce.begin");
   (void)mpi_fetch_add(&w->seq, 1); /* a sleeper between its look and its sleep sees another number */
   MPI_POINT("waitq.announce.counted");
   mpi_futex_wake(&w->seq, n);
+  MPI_POINT("waitq.announce.woken");
+  (void)mpi_cas(&w->sleepers, &seen, seen & ~1u);
 }
 
-static int sleep_until_ready (mpi_waitq *w, mpi_latch *gate, int (*ready) (void *ud), void *ud, int64_t deadline) {
+static int sleep_until_ready (mpi_waitq *w, mpi_latch *gate, mpi_latch *gate2, int (*ready) (void *ud), void *ud, int64_t deadline) {
   int slice = 0;
   for (;;) {
     uint32_t seen = mpi_load(&w->seq);
     int rc;
-    mpi_store(&w->sleepers, 1);
+    (void)mpi_fetch_add(&w->sleepers, 2);
+    (void)mpi_fetch_or(&w->sleepers, 1);
     rc = mpi_latch_pass(gate, deadline);
+    if (rc == 0 && gate2 != NULL) rc = mpi_latch_pass(gate2, deadline);
     if (rc != 0) return rc;
     if (ready(ud)) return 0;
     MPI_POINT("waitq.wait.sleep");
@@ -27,19 +34,27 @@ static int sleep_until_ready (mpi_waitq *w, mpi_latch *gate, int (*ready) (void 
 }
 
 int mpi_waitq_wait (mpi_waitq *w, mpi_latch *gate, mpi_latch *turnstile, int (*ready) (void *ud), void *ud, int64_t deadline) {
+  return mpi_waitq_wait2(w, gate, NULL, turnstile, ready, ud, deadline);
+}
+
+int mpi_turnstile_enter (mpi_latch *turnstile, int64_t deadline) {
   uint32_t free_word = 0;
   int rc;
-  if (turnstile == NULL) return sleep_until_ready(w, gate, ready, ud, deadline);
   (void)mpi_tid();
   mpi_robust_pending(&turnstile->word);
-  if (!mpi_cas(&turnstile->word, &free_word, mpi_self_.tid)) {
-    rc = mpi_lockword_wait(&turnstile->word, deadline, 0);
-    if (rc < 0) {
-      mpi_robust_pending(NULL);
-      return rc;
-    }
-  }
-  rc = sleep_until_ready(w, gate, ready, ud, deadline);
+  if (mpi_cas(&turnstile->word, &free_word, mpi_self_.tid)) return 0;
+  rc = mpi_lockword_wait(&turnstile->word, deadline, 0);
+  if (rc < 0) mpi_robust_pending(NULL);
+  return rc < 0 ? rc : 0;
+}
+
+int mpi_waitq_wait2 (mpi_waitq *w, mpi_latch *gate, mpi_latch *gate2, mpi_latch *turnstile, int (*ready) (void *ud), void *ud,
+                     int64_t deadline) {
+  int rc;
+  if (turnstile == NULL) return sleep_until_ready(w, gate, gate2, ready, ud, deadline);
+  rc = mpi_turnstile_enter(turnstile, deadline);
+  if (rc != 0) return rc;
+  rc = sleep_until_ready(w, gate, gate2, ready, ud, deadline);
   mpi_latch_unlock(turnstile);
   return rc;
 }

@@ -14,18 +14,26 @@
 
 typedef struct {
   mpi_a32 seq;      /* counts announcements; the futex word */
-  mpi_a32 sleepers; /* 1: somebody may sleep on seq. Set by sleepers, cleared by changers */
+  mpi_a32 sleepers; /* bit 0: somebody may sleep on seq; set by sleepers, cleared by changers. Above: counts registrations */
 } mpi_waitq;
 
 void mpi_waitq_wake (mpi_waitq *w, int n);
 
 /* By the holder of the gate, before its commit. n: how many sleepers to wake (INT_MAX without turnstile). */
 static inline void mpi_announce (mpi_waitq *w, int n) {
-  if (__builtin_expect(mpi_load(&w->sleepers) != 0, 0)) mpi_waitq_wake(w, n);
+  if (__builtin_expect((mpi_load(&w->sleepers) & 1) != 0, 0)) mpi_waitq_wake(w, n);
 }
 
 /* Sleeps until ready(ud) may be true. The caller holds no latch; `turnstile` may be NULL. `ready` only reads shared words; it is
 ** called with the turnstile held. */
 int mpi_waitq_wait (mpi_waitq *w, mpi_latch *gate, mpi_latch *turnstile, int (*ready) (void *ud), void *ud, int64_t deadline);
+
+/* The same for a condition that holders of either of two latches change. */
+int mpi_waitq_wait2 (mpi_waitq *w, mpi_latch *gate, mpi_latch *gate2, mpi_latch *turnstile, int (*ready) (void *ud), void *ud,
+                     int64_t deadline);
+
+/* The turnstile alone, for waits that sleep elsewhere (poll): enter waits for one's turn, exactly to the deadline; leave by mpi_latch_unlock.
+** It is the thread's pending lock meanwhile: no latch may be taken inside. */
+int mpi_turnstile_enter (mpi_latch *turnstile, int64_t deadline);
 
 #endif
