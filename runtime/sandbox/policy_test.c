@@ -1,0 +1,110 @@
+#include "sandbox/policy.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "test/test.h"
+
+static struct mpi_policy p;
+
+TEST("a policy starts with nothing") {
+  mpi_policy_init(&p);
+  CHECK_EQ(p.read.n + p.write.n + p.run.n + p.modules.n + p.connect.n + p.bind.n, 0);
+  CHECK_EQ(p.dns, 0);
+  CHECK_EQ(p.threads, 0);
+  CHECK_EQ(p.memory, -1);
+  CHECK_OK(mpi_policy_check(&p));
+}
+
+TEST("a path is made absolute and covers what lies below it") {
+  mpi_policy_init(&p);
+  CHECK(chdir("/usr") == 0);
+  CHECK_OK(mpi_policy_read(&p, "share/../share"));
+  CHECK_STR(mpi_policy_name(&p, &p.read, 0), "/usr/share");
+  CHECK(mpi_policy_covers(&p, &p.read, "/usr/share/doc"));
+  CHECK(mpi_policy_covers(&p, &p.read, "/usr/share"));
+  CHECK(!mpi_policy_covers(&p, &p.read, "/usr/shared"));
+  CHECK(!mpi_policy_covers(&p, &p.read, "/usr"));
+}
+
+TEST("a name granted twice counts once") {
+  mpi_policy_init(&p);
+  CHECK_OK(mpi_policy_read(&p, "/usr"));
+  CHECK_OK(mpi_policy_read(&p, "/usr/"));
+  CHECK_EQ(p.read.n, 1);
+  CHECK_OK(mpi_policy_connect(&p, 443));
+  CHECK_OK(mpi_policy_connect(&p, 443));
+  CHECK_EQ(p.connect.n, 1);
+}
+
+TEST("a missing path is refused and named") {
+  mpi_policy_init(&p);
+  CHECK_ERR(mpi_policy_read(&p, "/no/such/place"), MP_EMISUSE);
+  CHECK_STR(mp_errmsg(), "read: no such file or directory: /no/such/place");
+  CHECK_ERR(mpi_policy_write(&p, ""), MP_EMISUSE);
+  CHECK_ERR(mpi_policy_run(&p, "sort"), MP_EMISUSE);
+  CHECK_EQ(p.used, 0);
+}
+
+TEST("what reaches other processes or devices cannot be granted, not through a link either") {
+  char link[] = "/tmp/mp-policy-XXXXXX";
+  mpi_policy_init(&p);
+  CHECK_ERR(mpi_policy_read(&p, "/proc"), MP_EMISUSE);
+  CHECK_ERR(mpi_policy_read(&p, "/proc/self/status"), MP_EMISUSE);
+  CHECK_ERR(mpi_policy_write(&p, "/dev/null"), MP_EMISUSE);
+  CHECK_ERR(mpi_policy_read(&p, "/sys"), MP_EMISUSE);
+  CHECK_ERR(mpi_policy_write(&p, "/"), MP_EMISUSE);
+  CHECK_ERR(mpi_policy_read(&p, "/"), MP_EMISUSE);
+  CHECK(mkdtemp(link) != NULL && rmdir(link) == 0 && symlink("/proc", link) == 0);
+  CHECK_ERR(mpi_policy_read(&p, link), MP_EMISUSE);
+  CHECK(unlink(link) == 0);
+}
+
+TEST("only a program can be run, and none that gains privileges") {
+  char file[] = "/tmp/mp-policy-XXXXXX";
+  int fd = mkstemp(file);
+  CHECK(fd >= 0);
+  mpi_policy_init(&p);
+  CHECK_OK(mpi_policy_run(&p, "/bin/sh"));
+  CHECK_ERR(mpi_policy_run(&p, "/usr"), MP_EMISUSE);
+  CHECK_ERR(mpi_policy_run(&p, file), MP_EMISUSE);
+  CHECK(fchmod(fd, 04755) == 0);
+  CHECK_ERR(mpi_policy_run(&p, file), MP_EMISUSE);
+  CHECK(unlink(file) == 0);
+}
+
+TEST("ports are numbers that TCP has") {
+  mpi_policy_init(&p);
+  CHECK_ERR(mpi_policy_connect(&p, 0), MP_EMISUSE);
+  CHECK_ERR(mpi_policy_connect(&p, 65536), MP_EMISUSE);
+  CHECK_ERR(mpi_policy_bind(&p, -1), MP_EMISUSE);
+  CHECK_OK(mpi_policy_bind(&p, 0));
+  CHECK_OK(mpi_policy_connect(&p, 65535));
+}
+
+TEST("more grants than there is room for are refused, and the policy stays whole") {
+  char name[32];
+  int i, rc = 0;
+  mpi_policy_init(&p);
+  for (i = 0; rc == 0; i++) {
+    (void)snprintf(name, sizeof name, "module%d", i);
+    rc = mpi_policy_module(&p, name);
+  }
+  CHECK_EQ(i, MPI_POLICY_ITEMS + 1);
+  CHECK_ERR(rc, MP_EMISUSE);
+  CHECK_OK(mpi_policy_check(&p));
+}
+
+TEST("bytes that are no policy are noticed") {
+  mpi_policy_init(&p);
+  CHECK_OK(mpi_policy_read(&p, "/usr"));
+  p.read.at[0] = p.used;
+  CHECK_ERR(mpi_policy_check(&p), MP_ECORRUPT);
+  p.read.at[0] = 0;
+  p.text[p.used - 1] = 'x';
+  CHECK_ERR(mpi_policy_check(&p), MP_ECORRUPT);
+  p.text[p.used - 1] = '\0';
+  p.bind.n = MPI_POLICY_ITEMS + 1;
+  CHECK_ERR(mpi_policy_check(&p), MP_ECORRUPT);
+}
