@@ -35,7 +35,8 @@ install)
   elif command -v sudo >/dev/null 2>&1; then as="sudo env"
   else echo "mp: neither root nor sudo: as root, run: apt-get install $want" >&2; exit 1; fi
   apt="$as DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300"
-  # The list of packages may be absent or stale: fetch it, and only then give up.
+  # The list of packages may be absent (then it is fetched first) or stale (then after a failure).
+  if ! apt-cache policy ${want%% *} 2>/dev/null | grep -q 'Candidate: [0-9]'; then $apt update </dev/null; fi
   $apt install --no-install-recommends $want </dev/null ||
     { $apt update </dev/null && $apt install --no-install-recommends $want </dev/null; } ||
     { echo "mp: apt-get could not install: $want" >&2; exit 1; }
