@@ -66,6 +66,18 @@ typedef struct mpi_object mp_object;
 MP_API void mp_retain (mp_object *o);
 MP_API void mp_release (mp_object *o); /* NULL is fine */
 
+/* ---- Lock, RLock (runtime/shm/lock.h) ----
+** A lock belongs to the thread that acquired it. acquire: 0, MP_ABANDONED (the last holder died holding it: the caller has it now and should
+** check what it protects), MP_ETIMEDOUT, MP_EINTR; MP_EDEADLK for a Lock that the caller holds and that it would wait for without
+** end. An RLock may be acquired again by its holder, and is free after as many releases. release: MP_ENOTOWNER. */
+MP_API int mp_lock_new (mp_object **out);  /* the caller gets one reference, as from every mp_*_new */
+MP_API int mp_rlock_new (mp_object **out);
+MP_API int mp_lock_acquire (mp_object *lock, int64_t deadline);
+MP_API int mp_lock_release (mp_object *lock);
+MP_API int mp_lock_held (mp_object *lock);   /* 1: by the calling thread */
+MP_API int mp_lock_locked (mp_object *lock); /* 1: by anybody, at this moment */
+MP_API int mp_lock_owner (mp_object *lock);  /* the holder's process id, 0: free */
+
 #ifdef __cplusplus
 }
 #endif

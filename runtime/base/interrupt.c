@@ -4,6 +4,7 @@
 
 static _Thread_local mp_interrupt_fn callback;
 static _Thread_local void *callback_ud;
+static _Thread_local int held;
 
 void mp_set_interrupt (mp_interrupt_fn fn, void *ud) {
   callback = fn;
@@ -11,7 +12,13 @@ void mp_set_interrupt (mp_interrupt_fn fn, void *ud) {
 }
 
 int mpi_interrupted (void) {
-  return callback != NULL && callback(callback_ud);
+  return callback != NULL && !held && callback(callback_ud);
+}
+
+int mpi_interrupt_hold (int hold) {
+  int before = held;
+  held = hold;
+  return before;
 }
 
 int64_t mpi_slice_end (int64_t now, int64_t deadline, int *slice) {

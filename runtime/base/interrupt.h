@@ -9,6 +9,10 @@
 
 int mpi_interrupted (void);
 
+/* While held, no wait of this thread is interrupted: for what must be finished once begun (a condition takes its lock again). Gives
+** the former value, to be put back. */
+int mpi_interrupt_hold (int hold);
+
 /* End of the next slice of a long sleep: 0.1 s, then four times as long each, never after `deadline`. A signal that arrives
 ** between the question above and the system call is so noticed at the end of the slice. *slice starts at 0. */
 int64_t mpi_slice_end (int64_t now, int64_t deadline, int *slice);

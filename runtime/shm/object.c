@@ -174,8 +174,12 @@ void mp_retain (mp_object *o) {
 
 void mp_release (mp_object *o) {
   struct mpi_object **p;
+  int n;
   if (o == NULL) return;
-  /* Under the table's lock, so that an adoption cannot find an object on its way out. */
+  n = atomic_load(&o->refs);
+  while (n > 1)
+    if (atomic_compare_exchange_weak(&o->refs, &n, n - 1)) return;
+  /* The last one under the table's lock, so that an adoption cannot find an object on its way out. */
   (void)pthread_mutex_lock(&table_lock);
   if (atomic_fetch_sub(&o->refs, 1) != 1) {
     (void)pthread_mutex_unlock(&table_lock);

@@ -1,0 +1,153 @@
+/* l_lock.c -- mp.Lock, mp.RLock; and what everything with acquire and release shares: guard and with. */
+#include "bind/l_sync.h"
+
+/* ---- guards ---- */
+
+/* A guard holds what it releases at the end of a scope. User value 1: the object, nil once released. */
+struct guard {
+  mpl_release_fn release;
+};
+
+static int l_guard_close (lua_State *L) {
+  struct guard *g = luaL_checkudata(L, 1, "mp.Guard");
+  mpl_release_fn release = g->release;
+  if (release == NULL) return 0;
+  g->release = NULL;
+  lua_getiuservalue(L, 1, 1);
+  return release(L, lua_gettop(L));
+}
+
+static const luaL_Reg guard_meta[] = {{"__close", l_guard_close}, {NULL, NULL}};
+static const mpl_type guard_type = {0, "mp.Guard", NULL, guard_meta, NULL, NULL, NULL};
+
+static void push_guard (lua_State *L, int arg) {
+  struct guard *g = lua_newuserdatauv(L, sizeof *g, 1);
+  g->release = NULL; /* born without anything to release */
+  luaL_setmetatable(L, "mp.Guard");
+  lua_pushvalue(L, arg);
+  lua_setiuservalue(L, -2, 1);
+}
+
+int mpl_guard (lua_State *L, mpl_acquire_fn acquire, mpl_release_fn release) {
+  lua_settop(L, 1);
+  push_guard(L, 1);
+  acquire(L, 1, "guard");
+  ((struct guard *)lua_touserdata(L, 2))->release = release;
+  return 1;
+}
+
+static int with_results (lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  return lua_gettop(L) - 2; /* the guard at 2 is closed as this function returns */
+}
+
+int mpl_with (lua_State *L, mpl_acquire_fn acquire, mpl_release_fn release) {
+  int n;
+  if (lua_type(L, 2) != LUA_TFUNCTION && luaL_getmetafield(L, 2, "__call") == LUA_TNIL) return luaL_typeerror(L, 2, "function");
+  if (lua_type(L, 2) != LUA_TFUNCTION) lua_pop(L, 1);
+  push_guard(L, 1);
+  lua_insert(L, 2);
+  n = lua_gettop(L) - 3;
+  lua_toclose(L, 2);
+  acquire(L, 1, "with");
+  ((struct guard *)lua_touserdata(L, 2))->release = release;
+  lua_callk(L, n, LUA_MULTRET, 0, with_results);
+  return with_results(L, LUA_OK, 0);
+}
+
+/* ---- locks ---- */
+
+static void describe (mp_object *o, char *text, size_t size) {
+  int pid = mp_lock_owner(o);
+  if (pid == 0) (void)snprintf(text, size, "free");
+  else (void)snprintf(text, size, "held by %d", pid);
+}
+
+static mp_object *check_lock (lua_State *L, int arg) {
+  mp_object *o = mpl_test(L, arg);
+  if (o == NULL || !mpi_is_lock(o)) { /* for the message */
+    const char *name = luaL_testudata(L, arg, "mp.RLock") != NULL ? "mp.RLock" : "mp.Lock";
+    struct mpl_box *b = luaL_checkudata(L, arg, name);
+    luaL_argcheck(L, b->o != NULL, arg, "the handle is closed");
+  }
+  return o;
+}
+
+static void acquire_for_ever (lua_State *L, int arg, const char *function) {
+  mp_object *o = check_lock(L, arg);
+  int rc;
+  MPL_WAIT(L, rc, mp_lock_acquire(o, MP_NEVER));
+  if (rc < 0) (void)mpl_raise(L, function, rc);
+}
+
+static int release_at (lua_State *L, int arg) {
+  return mpl_result(L, "release", mp_lock_release(check_lock(L, arg)));
+}
+
+static int l_acquire (lua_State *L) {
+  mp_object *o = check_lock(L, 1);
+  int64_t deadline = mpl_deadline(L, 2);
+  int rc;
+  MPL_WAIT(L, rc, mp_lock_acquire(o, deadline));
+  return mpl_result(L, "acquire", rc);
+}
+
+static int l_release (lua_State *L) {
+  return release_at(L, 1);
+}
+
+static int l_locked (lua_State *L) {
+  lua_pushboolean(L, mp_lock_locked(check_lock(L, 1)));
+  return 1;
+}
+
+static int l_owner (lua_State *L) {
+  int pid = mp_lock_owner(check_lock(L, 1));
+  if (pid == 0) lua_pushnil(L);
+  else lua_pushinteger(L, pid);
+  return 1;
+}
+
+static int l_guard (lua_State *L) {
+  (void)check_lock(L, 1);
+  return mpl_guard(L, acquire_for_ever, release_at);
+}
+
+static int l_with (lua_State *L) {
+  (void)check_lock(L, 1);
+  return mpl_with(L, acquire_for_ever, release_at);
+}
+
+static const luaL_Reg methods[] = {{"acquire", l_acquire}, {"release", l_release}, {"locked", l_locked}, {"owner", l_owner},
+                                   {"guard", l_guard},     {"with", l_with},       {NULL, NULL}};
+
+static const mpl_type lock_type = {MPI_T_LOCK, "mp.Lock", methods, NULL, NULL, NULL, describe};
+static const mpl_type rlock_type = {MPI_T_RLOCK, "mp.RLock", methods, NULL, NULL, NULL, describe};
+
+static int l_new_lock (lua_State *L) {
+  mp_object *o = NULL;
+  int rc = mp_lock_new(&o);
+  if (rc != 0) return mpl_raise(L, "mp.Lock", rc);
+  mpl_push(L, o);
+  return 1;
+}
+
+static int l_new_rlock (lua_State *L) {
+  mp_object *o = NULL;
+  int rc = mp_rlock_new(&o);
+  if (rc != 0) return mpl_raise(L, "mp.RLock", rc);
+  mpl_push(L, o);
+  return 1;
+}
+
+int mpl_open_lock (lua_State *L) {
+  mpl_newtype(L, &guard_type);
+  mpl_newtype(L, &lock_type);
+  mpl_newtype(L, &rlock_type);
+  lua_pushcfunction(L, l_new_lock);
+  lua_setfield(L, -2, "Lock");
+  lua_pushcfunction(L, l_new_rlock);
+  lua_setfield(L, -2, "RLock");
+  return 0;
+}

@@ -1,0 +1,179 @@
+#include "shm/lock.h"
+
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/fault.h"
+#include "base/interrupt.h"
+
+struct shared { /* at 64 of the segment */
+  /* thread id << 32 | process id of who took the lock last. Written by the holder after taking; believed only
+  ** while the thread id is the word's. Informational. */
+  mpi_a64 owner;
+};
+
+struct lock {
+  struct mpi_object o;
+  mpi_a32 mine;
+  unsigned depth; /* of an RLock; touched only by the thread that `mine` names */
+};
+
+#define WORD(o) mpi_seg_word(&(o)->seg, MPI_SEG_WORD0)
+
+static struct shared *shared_of (mp_object *o) {
+  return mpi_seg_at(&o->seg, sizeof(struct mpi_seghdr));
+}
+
+const struct mpi_type mpi_type_lock = {MPI_T_LOCK, "Lock", sizeof(struct lock), MPI_SEG_LOCKPAGE, 1, NULL, NULL};
+const struct mpi_type mpi_type_rlock = {MPI_T_RLOCK, "RLock", sizeof(struct lock), MPI_SEG_LOCKPAGE, 1, NULL, NULL};
+
+int mpi_is_lock (const mp_object *o) {
+  return o->type == &mpi_type_lock || o->type == &mpi_type_rlock;
+}
+
+static int make (const struct mpi_type *t, mp_object **out) {
+  mp_object *o = NULL;
+  int rc = mpi_object_new(t, MPI_PAGE, &o);
+  if (rc != 0) return rc;
+  rc = mpi_object_publish(o);
+  if (rc != 0) mpi_object_abandon(o);
+  else *out = o;
+  return rc;
+}
+
+int mp_lock_new (mp_object **out) {
+  return make(&mpi_type_lock, out);
+}
+
+int mp_rlock_new (mp_object **out) {
+  return make(&mpi_type_rlock, out);
+}
+
+/* ---- bookkeeping ---- */
+
+/* Both must agree: `mine` alone is stale in a forked child and after a thread that died, the word alone is what anybody wrote. */
+int mpi_word_mine (mpi_a32 *word, mpi_a32 *mine) {
+  return mpi_load_relaxed(mine) == mpi_tid() && mpi_mutex_mine(word);
+}
+
+/* A former holder of this process that died, or whose copy we are, left its reference: it becomes ours. */
+void mpi_word_taken (mp_object *o, mpi_a32 *mine) {
+  uint32_t before = mpi_load_relaxed(mine);
+  mpi_store_relaxed(mine, mpi_tid()); /* only the holder of the word writes it: ordered by the word */
+  if (before == 0) mp_retain(o);
+}
+
+/* A word that somebody took from us by scribbling is still in our robust list; entered twice, the list would be a ring. */
+void mpi_word_forget (mpi_a32 *word, mpi_a32 *mine) {
+  if (mpi_load_relaxed(mine) == mpi_tid() && !mpi_mutex_mine(word)) mpi_robust_remove(word);
+}
+
+int mpi_word_give_back (mp_object *o, mpi_a32 *word, mpi_a32 *mine) {
+  int rc;
+  mpi_store_relaxed(mine, 0); /* first: the next holder may be another thread of this process */
+  rc = mpi_mutex_unlock(word);
+  mp_release(o);
+  return rc;
+}
+
+/* ---- taking and releasing ---- */
+
+static int wrong_kind (mp_object *o) {
+  return mpi_is_lock(o) ? 0 : mpi_fail(MP_EMISUSE, "a Lock or RLock expected, got a %s", o->type->name);
+}
+
+static int already_held (struct lock *l, int64_t deadline) {
+  int rc;
+  if (l->o.type == &mpi_type_rlock) {
+    if (l->depth == UINT32_MAX) return mpi_fail(MP_ERANGE, "the lock is held %u times already", l->depth);
+    l->depth++;
+    return 0;
+  }
+  if (deadline == MP_NEVER) return mpi_fail(MP_EDEADLK, "the calling thread holds this lock already and would wait for ever");
+  rc = mp_sleep(deadline);
+  return rc != 0 ? rc : MP_ETIMEDOUT;
+}
+
+/* This process as the thread knows it; a forked child has another thread id. getpid() is a system call. */
+static uint32_t own_pid (void) {
+  static _Thread_local uint32_t of_tid, pid;
+  if (of_tid != mpi_self_.tid) {
+    pid = (uint32_t)getpid();
+    of_tid = mpi_self_.tid;
+  }
+  return pid;
+}
+
+static int take (struct lock *l, int64_t deadline, unsigned depth) {
+  int rc;
+  mpi_word_forget(WORD(&l->o), &l->mine);
+  rc = mpi_mutex_lock(WORD(&l->o), deadline);
+  if (rc == MP_EDEADLK) return mpi_fail(MP_ECORRUPT, "the lock's word names this thread, which does not hold it");
+  if (rc < 0) return rc;
+  mpi_word_taken(&l->o, &l->mine);
+  l->depth = depth;
+  MPI_POINT("lock.acquire.taken");
+  mpi_store_relaxed(&shared_of(&l->o)->owner, (uint64_t)mpi_self_.tid << 32 | own_pid());
+  return rc;
+}
+
+int mp_lock_acquire (mp_object *o, int64_t deadline) {
+  struct lock *l = (struct lock *)o;
+  int rc = wrong_kind(o);
+  if (rc != 0) return rc;
+  if (mpi_word_mine(WORD(o), &l->mine)) return already_held(l, deadline);
+  return take(l, deadline, 1);
+}
+
+static int not_mine (mp_object *o) {
+  int pid = mp_lock_owner(o);
+  if (pid == 0) return mpi_fail(MP_ENOTOWNER, "the lock is not held");
+  if (pid == getpid()) return mpi_fail(MP_ENOTOWNER, "the lock is held by another thread of this process");
+  return mpi_fail(MP_ENOTOWNER, "the lock is held by process %d, not by this one", pid);
+}
+
+int mp_lock_release (mp_object *o) {
+  struct lock *l = (struct lock *)o;
+  int rc = wrong_kind(o);
+  if (rc != 0) return rc;
+  if (!mpi_word_mine(WORD(o), &l->mine)) return not_mine(o);
+  if (--l->depth > 0) return 0;
+  MPI_POINT("lock.release.begin");
+  return mpi_word_give_back(o, WORD(o), &l->mine);
+}
+
+int mp_lock_held (mp_object *o) {
+  return mpi_is_lock(o) && mpi_word_mine(WORD(o), &((struct lock *)o)->mine);
+}
+
+int mp_lock_locked (mp_object *o) {
+  return mpi_is_lock(o) && mpi_mutex_owner(WORD(o)) != 0;
+}
+
+int mp_lock_owner (mp_object *o) {
+  uint32_t tid = 0;
+  int i;
+  if (!mpi_is_lock(o)) return 0;
+  for (i = 0; i < 1000; i++) {
+    uint64_t owner = mpi_load_relaxed(&shared_of(o)->owner);
+    tid = mpi_mutex_owner(WORD(o));
+    if (tid == 0) return 0;
+    if ((uint32_t)(owner >> 32) == tid) return (int)(uint32_t)owner;
+    mpi_relax(); /* taken, and not yet written down */
+  }
+  return (int)tid; /* of a process's first thread this is the process */
+}
+
+int mpi_lock_give_up (mp_object *o, unsigned *depth) {
+  struct lock *l = (struct lock *)o;
+  if (!mp_lock_held(o)) return not_mine(o);
+  *depth = l->depth;
+  return mpi_word_give_back(o, WORD(o), &l->mine);
+}
+
+int mpi_lock_take_again (mp_object *o, unsigned depth) {
+  int before = mpi_interrupt_hold(1);
+  int rc = take((struct lock *)o, MP_NEVER, depth);
+  (void)mpi_interrupt_hold(before);
+  return rc;
+}
