@@ -1,0 +1,487 @@
+-- process.lua -- mp.Process: started, joined, ended; classes made from it; who we are (docs/reference/process.md).
+-- The userdata holds the child (runtime/bind/l_process.c); everything else about a process is in its table of fields:
+--   state     "new", "started", "closed"; "self" and "parent" for what current_process and parent_process give
+--   creator   pid of the process that made it
+--   own       what a class's instance has stored in itself
+local mp, core = ...
+
+local SIGINT <const>, SIGKILL <const>, SIGTERM <const> = 2, 9, 15
+local misuse, getpid, fields_of = core.misuse, mp.getpid, core.process_fields
+local type, pairs, rawget, setmetatable, tostring, ipairs = type, pairs, rawget, setmetatable, tostring, ipairs
+local pack, unpack, concat, format = table.pack, table.unpack, table.concat, string.format
+local pcall, error, getmetatable = pcall, error, getmetatable
+
+-- ---- who we are ---------------------------------------------------------------------------
+
+local current            -- this process, a mp.Process
+local parent             -- its parent, or nil in the main program
+local live = {}          -- processes that were started here and not seen to end: pid -> mp.Process
+local start_method       -- set by set_start_method
+local spawn              -- function(process, fields): another file's; nil while there is none
+local METHODS <const> = { fork = true, spawn = true }
+
+-- What every process of the program inherits: a copy by fork, a message by spawn.
+local me = { identity = "", count = 0, name = "MainProcess", daemon = false, authkey = nil }
+
+local function authkey()
+  if not me.authkey then me.authkey = core.random(32) end
+  return me.authkey
+end
+
+-- An interpreter that runs one script is the script's own; a host is somebody's program.
+local function default_method()
+  if start_method then return start_method end
+  local program = core.program()
+  if spawn and (core.thread_count() > 1 or not (program:match "^mprun" or program:match "^lua[%d.]*$")) then
+    return "spawn"
+  end
+  return "fork"
+end
+
+-- ---- the class ----------------------------------------------------------------------------
+
+local Process = {}
+
+local function of(self, fname)
+  local f = fields_of(self)
+  if not f then misuse(fname, format("a process expected, got %s (call it with ':')", type(self))) end
+  if f.state == "closed" then misuse(fname, "the process is closed") end
+  return f
+end
+
+local function started(self, fname)
+  local f = of(self, fname)
+  if f.state == "new" then misuse(fname, format("process %s was not started", f.name)) end
+  if f.state == "self" then misuse(fname, "a process cannot do this to itself") end
+  if f.owner ~= getpid() and f.state ~= "parent" then
+    misuse(fname, format("process %s is not a child of this process", f.name))
+  end
+  return f
+end
+
+local function expect(fname, what, value, kind)
+  if type(value) ~= kind then misuse(fname, format("%s must be a %s", what, kind)) end
+  return value
+end
+
+local OPTIONS <const> = { target = true, args = true, kwargs = true, name = true, daemon = true, start_method = true,
+                          sandbox = true, limits = true, authkey = true }
+
+local function set_name(f, fname, name) f.name = expect(fname, "name", name, "string") end
+local function set_daemon(f, fname, daemon)
+  if f.state ~= "new" then misuse(fname, "daemon must be set before start") end
+  f.daemon = expect(fname, "daemon", daemon, "boolean")
+end
+local function set_authkey(f, fname, key)
+  f.authkey = expect(fname, "authkey", key, "string")
+  if f.state == "self" then me.authkey = key end
+end
+
+-- What can be called: functions, and values whose metatable says so.
+local function callable(v)
+  if type(v) == "function" then return true end
+  local mt = getmetatable(v)
+  return type(mt) == "table" and rawget(mt, "__call") ~= nil
+end
+
+function Process:init(...)
+  local f = of(self, "Process")
+  local o = ...
+  if callable(o) and type(o) ~= "table" then o = { target = o, args = select(2, ...), name = select(3, ...) } end
+  if o == nil then return end
+  if type(o) ~= "table" then misuse("Process", "a table of options or a function expected, got " .. type(o)) end
+  for k in pairs(o) do
+    if not OPTIONS[k] then misuse("Process", format("unknown option '%s'", tostring(k))) end
+  end
+  if o.target ~= nil and not callable(o.target) then misuse("Process", "target must be a function") end
+  if o.args ~= nil then expect("Process", "args", o.args, "table") end
+  if o.kwargs ~= nil then expect("Process", "kwargs", o.kwargs, "table") end
+  if o.start_method ~= nil and not METHODS[o.start_method] then
+    misuse("Process", format("start_method must be \"fork\" or \"spawn\", not %s", tostring(o.start_method)))
+  end
+  if o.name ~= nil then set_name(f, "Process", o.name) end
+  if o.daemon ~= nil then set_daemon(f, "Process", o.daemon) end
+  if o.authkey ~= nil then set_authkey(f, "Process", o.authkey) end
+  f.target, f.args, f.kwargs, f.start_method = o.target, o.args, o.kwargs, o.start_method
+  f.sandbox, f.limits = o.sandbox, o.limits
+  if core.process_policy and (o.sandbox ~= nil or o.limits ~= nil) then
+    core.process_policy(self, f)
+  elseif o.sandbox ~= nil or o.limits ~= nil then
+    misuse("Process", "sandbox and limits are not there yet")
+  end
+end
+
+local function new(class, ...)
+  me.count = me.count + 1
+  local id = (me.identity == "" and "" or me.identity .. ":") .. me.count
+  local self = core.process_new {
+    class = class, state = "new", creator = getpid(), identity = id, daemon = me.daemon,
+    name = (rawget(class, "__name") or "Process") .. "-" .. id, own = class ~= Process and {} or nil,
+  }
+  self:init(...)
+  return self
+end
+
+-- p:run(): what the child does. A class replaces it.
+function Process:run()
+  local f = of(self, "run")
+  if f.target == nil then return end
+  local args = f.args or {}
+  local n = args.n or #args
+  if f.kwargs == nil then return f.target(unpack(args, 1, n)) end
+  local list = { unpack(args, 1, n) }
+  list[n + 1] = f.kwargs
+  return f.target(unpack(list, 1, n + 1))
+end
+
+-- ---- errors of a child ----------------------------------------------------------------------
+
+local function text_of(e)
+  if type(e) == "string" then return e end
+  local ok, s = pcall(tostring, e)
+  if type(e) == "number" then return s end
+  local mt = getmetatable(e)
+  if ok and type(mt) == "table" and mt.__tostring then return s end
+  local is_error = rawget(mp, "is_error")
+  if ok and is_error and is_error(e) then return s end
+  return format("(error object is a %s value)", type(e))
+end
+
+-- An uncaught interruption from the terminal is the main program's to tell; see bind/child.h.
+local function silent(e)
+  return core.interrupter() == "terminal" and type(e) == "string" and e:find("interrupted!", 1, true) ~= nil
+end
+
+local function report_error(e, traceback)
+  local parts = { kind = "error", message = text_of(e), traceback = traceback, value = e, pid = getpid(), name = me.name, exitcode = 1 }
+  if not silent(e) then
+    core.stderr(format("%s: %s\n%s", me.name, parts.message, traceback and traceback .. "\n" or ""))
+  end
+  if pcall(core.report, "error", parts) then return end
+  parts.value = nil
+  pcall(core.report, "error", parts)
+end
+
+-- ---- the child's side -----------------------------------------------------------------------
+
+local exit_hooks = {}
+
+-- mp.at_exit(f): runs in this process when its function has returned or failed, last registered first.
+function mp.at_exit(f)
+  if type(f) ~= "function" then misuse("at_exit", "a function expected") end
+  exit_hooks[#exit_hooks + 1] = f
+  return true
+end
+
+local function run_exit_hooks()
+  while #exit_hooks > 0 do
+    local f = table.remove(exit_hooks)
+    local ok, e, traceback = core.run(f)
+    if not ok then core.stderr(format("%s: at_exit: %s\n%s\n", me.name, text_of(e), traceback or "")) end
+  end
+end
+core.run_exit_hooks = run_exit_hooks
+
+-- Runs self:run() and reports; gives the exit code.
+local function work(self)
+  local r = pack(core.run(self.run, self))
+  local code = 0
+  if r[1] then
+    local list = { n = r.n - 1 }
+    for i = 2, r.n do list[i - 1] = r[i] end
+    local ok, e = pcall(core.report, "result", list)
+    if not ok then
+      pcall(core.report, "error", { kind = "encode", message = "the result cannot be sent: " .. text_of(e), pid = getpid(), name = me.name })
+    end
+  else
+    report_error(r[2], r[3])
+    code = 1
+  end
+  run_exit_hooks()
+  return code
+end
+
+-- A forked copy becomes the child.
+local function become(self, f)
+  parent = core.process_new { class = Process, state = "parent", name = me.name, daemon = me.daemon, pid = core.parent_pid(), creator = 0 }
+  me = { identity = f.identity, count = 0, name = f.name, daemon = f.daemon, authkey = f.authkey or me.authkey }
+  live, exit_hooks = {}, {}
+  f.state, f.owner, f.pid = "self", nil, getpid()
+  current = self
+end
+
+-- ---- the parent's side ----------------------------------------------------------------------
+
+local function ended(self, f) -- exit code, or nil while it lives
+  if f.exitcode ~= nil then return f.exitcode end
+  if f.state ~= "started" then return nil end
+  local code, why = core.process_poll(self)
+  if code == false then misuse("exitcode", why) end
+  if code ~= nil then
+    f.exitcode = code
+    live[f.pid] = nil
+  end
+  return code
+end
+
+local function reap()
+  for _, p in pairs(live) do ended(p, fields_of(p)) end
+end
+
+function Process:start()
+  local f = of(self, "start")
+  if f.state ~= "new" then misuse("start", format("process %s was started before", f.name)) end
+  if f.creator ~= getpid() then misuse("start", format("process %s was made by another process", f.name)) end
+  if next(live) then reap() end
+  local method = f.start_method or (f.sandbox and "spawn") or default_method()
+  authkey()
+  if method == "fork" then
+    local child, why = core.process_fork(self, f.daemon)
+    if child == nil then misuse("start", why) end
+    if child then
+      local ok, code = pcall(function()
+        become(self, f)
+        return work(self)
+      end)
+      if not ok then core.stderr(format("%s: %s\n", me.name, tostring(code))) end
+      core.child_exit(ok and code or 1) -- never back into the copy of the parent's code
+    end
+  else
+    if not spawn then misuse("start", "start_method \"spawn\" is not there") end
+    spawn(self, f)
+  end
+  f.state, f.owner, f.pid = "started", getpid(), core.process_pid(self)
+  live[f.pid] = self
+  return true
+end
+
+function Process:join(timeout)
+  local f = started(self, "join")
+  if timeout ~= nil and type(timeout) ~= "number" then misuse("join", "timeout must be a number") end
+  if f.state == "parent" then return core.parent_wait(timeout) end
+  if f.exitcode ~= nil then return true end
+  local ok, why = core.process_wait(self, timeout)
+  if not ok then return ok, why end
+  ended(self, f)
+  return true
+end
+
+function Process:is_alive()
+  local f = of(self, "is_alive")
+  if f.state == "self" then return true end
+  if f.state == "parent" then return core.parent_wait(0) ~= true end
+  if f.state == "new" then return false end
+  started(self, "is_alive")
+  return ended(self, f) == nil
+end
+
+local function signal(self, fname, number)
+  local f = started(self, fname)
+  if f.state == "parent" then misuse(fname, "a process cannot do this to its parent") end
+  if ended(self, f) == nil then core.process_signal(self, number) end
+  return true
+end
+
+function Process:terminate() return signal(self, "terminate", SIGTERM) end
+function Process:kill() return signal(self, "kill", SIGKILL) end
+function Process:interrupt() return signal(self, "interrupt", SIGINT) end
+
+function Process:close()
+  local f = fields_of(self)
+  if not f then misuse("close", "a process expected") end
+  if f.state == "closed" then return true end
+  if f.state == "self" or f.state == "parent" then misuse("close", "this process runs") end
+  if f.state == "started" then
+    started(self, "close")
+    if ended(self, f) == nil then misuse("close", format("process %s is running; join it first", f.name)) end
+  end
+  f.state = "closed"
+  f.target, f.args, f.kwargs, f.own, f.report = nil, nil, nil, nil, nil
+  core.process_letgo(self)
+  return true
+end
+
+-- What the child has told: "result" or "error" and the value, or nothing.
+local function report_of(self, f)
+  if not f.report then
+    local ok, kind, value = pcall(core.process_report, self)
+    if not ok then kind, value = "error", { kind = "encode", message = text_of(kind) } end
+    f.report = { kind = kind, value = value }
+  end
+  return f.report
+end
+
+local SIGNALS <const> = { [2] = "SIGINT", [4] = "SIGILL", [6] = "SIGABRT", [7] = "SIGBUS", [8] = "SIGFPE", [9] = "SIGKILL", [11] = "SIGSEGV",
+                          [13] = "SIGPIPE", [14] = "SIGALRM", [15] = "SIGTERM", [24] = "SIGXCPU", [25] = "SIGXFSZ", [31] = "SIGSYS" }
+
+local function new_error(parts)
+  if core.error_new then return core.error_new(parts) end
+  return parts
+end
+
+-- The failure of an ended process, or nil.
+local function error_of(self, f)
+  local code = ended(self, f)
+  if code == nil then return nil end
+  if f.failure ~= nil then return f.failure end
+  local r = report_of(self, f)
+  local parts
+  if r.kind == "error" and type(r.value) == "table" and (code == 1 or r.value.kind == "encode") then
+    parts = r.value
+    parts.pid, parts.name = f.pid, f.name
+    if r.value.kind == "encode" then parts.exitcode = code end
+  elseif code < 0 then
+    parts = { kind = "died", pid = f.pid, name = f.name, exitcode = code, signal = -code,
+              message = format("process %s was ended by signal %d%s", f.name, -code, SIGNALS[-code] and " (" .. SIGNALS[-code] .. ")" or "") }
+  elseif code > 0 then
+    parts = { kind = "died", pid = f.pid, name = f.name, exitcode = code, message = format("process %s ended with exit code %d", f.name, code) }
+  end
+  if parts then f.failure = new_error(parts) end
+  return f.failure
+end
+
+function Process:result(timeout)
+  local f = started(self, "result")
+  if f.state == "parent" then misuse("result", "a process has no result for its child") end
+  local ok, why = self:join(timeout)
+  if not ok then return nil, why end
+  local failure = error_of(self, f)
+  if failure ~= nil then error(failure, 0) end
+  local r = report_of(self, f)
+  if r.kind == "result" then return unpack(r.value, 1, r.value.n) end
+end
+
+-- ---- classes --------------------------------------------------------------------------------
+
+local class_meta = {
+  __call = new,
+  __tostring = function(class) return "mp.Process class " .. (rawget(class, "__name") or "?") end,
+}
+
+function Process.extend(class, name)
+  if type(class) ~= "table" then misuse("extend", "a class expected (call it as mp.Process:extend())") end
+  if name ~= nil then expect("extend", "name", name, "string") end
+  local sub = setmetatable({ __name = name, super = class }, { __index = class, __call = new, __tostring = class_meta.__tostring })
+  if name == nil then sub.__name = rawget(class, "__name") end
+  return sub
+end
+
+Process.__name = "Process"
+
+-- ---- attributes -----------------------------------------------------------------------------
+
+local get = {}
+function get.name(_, f) return f.name end
+function get.daemon(_, f) return f.daemon end
+function get.pid(_, f) if f.state == "self" then return getpid() end return f.pid end
+function get.exitcode(self, f) return ended(self, f) end
+function get.start_method(_, f) return f.start_method or default_method() end
+function get.authkey(_, f) return f.authkey or authkey() end
+get["error"] = function(self, f)
+  local failure = error_of(self, f)
+  if failure ~= nil and f.exitcode ~= 0 then return failure end
+  return nil
+end
+function get.violations(_, f) return f.violations or {} end
+function get.sentinel(self, f)
+  started(self, "sentinel")
+  if f.state == "parent" then misuse("sentinel", "the parent has none") end
+  return core.process_sentinel(self)
+end
+
+local set = { name = set_name, daemon = set_daemon, authkey = set_authkey }
+
+local meta = core.process_meta
+meta.__name = "mp.Process"
+
+function meta.__index(self, key)
+  local f = fields_of(self)
+  if f.own ~= nil then
+    local v = f.own[key]
+    if v ~= nil then return v end
+  end
+  local v = f.class[key]
+  if v ~= nil and key ~= "__name" and key ~= "init_" then return v end
+  local getter = get[key]
+  if getter == nil then error(core.where() .. format("mp.Process has no field '%s'", tostring(key)), 0) end
+  if f.state == "closed" then misuse(tostring(key), "the process is closed") end
+  return getter(self, f)
+end
+
+function meta.__newindex(self, key, value)
+  local f = fields_of(self)
+  if f.state == "closed" then misuse(tostring(key), "the process is closed") end
+  local setter = set[key]
+  if setter then
+    setter(f, tostring(key), value)
+    if f.state == "self" and key == "name" then me.name = value end
+    return
+  end
+  if get[key] then misuse(tostring(key), "cannot be set") end
+  if f.own == nil then misuse(tostring(key), "mp.Process has no such field that can be set; extend it to give it some") end
+  f.own[key] = value
+end
+
+function meta.__tostring(self)
+  local f = fields_of(self)
+  local how
+  if f.state == "new" then how = "not started"
+  elseif f.state == "closed" then how = "closed"
+  elseif f.state == "self" then how = format("this process, pid %d", getpid())
+  elseif f.state == "parent" then how = format("parent, pid %d", f.pid)
+  elseif f.owner ~= getpid() then how = format("of process %d, pid %d", f.owner, f.pid)
+  else
+    local code = ended(self, f)
+    if code == nil then how = format("running pid %d", f.pid)
+    elseif code < 0 then how = format("ended by signal %d", -code)
+    else how = format("exited %d", code) end
+  end
+  return format("mp.Process %s %s", f.name, how)
+end
+
+-- Leaving the scope lets go of the handle; the process runs on.
+function meta.__close() end
+meta.__metatable = "mp.Process"
+
+-- ---- mp -------------------------------------------------------------------------------------
+
+mp.Process = setmetatable(Process, class_meta)
+
+function mp.current_process()
+  if not current then
+    current = core.process_new { class = Process, state = "self", name = me.name, daemon = me.daemon, creator = getpid() }
+  end
+  return current
+end
+
+function mp.parent_process() return parent end
+
+function mp.active_children()
+  reap()
+  local list = {}
+  for _, p in pairs(live) do list[#list + 1] = p end
+  table.sort(list, function(a, b) return fields_of(a).pid < fields_of(b).pid end)
+  return list
+end
+
+function mp.get_start_method() return default_method() end
+function mp.get_all_start_methods() return spawn and { "fork", "spawn" } or { "fork" } end
+
+function mp.set_start_method(name, force)
+  if type(name) ~= "string" or not METHODS[name] then
+    misuse("set_start_method", format("\"fork\" or \"spawn\" expected, got %s", tostring(name)))
+  end
+  if start_method and not force then misuse("set_start_method", "the start method has been set already; give force = true to change it") end
+  start_method = name
+  return true
+end
+
+-- ---- for other files ------------------------------------------------------------------------
+
+core.process = {
+  class = Process, fields = fields_of, work = work, become = become, report_of = report_of, error_of = error_of, text_of = text_of,
+  identity = function() return me end, authkey = authkey,
+  set_spawn = function(f) spawn = f end,
+  set_start_method = function(name) start_method = name end,
+  chosen_method = function() return start_method end,
+}

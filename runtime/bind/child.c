@@ -1,0 +1,148 @@
+#include "bind/child.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "proc/child.h"
+
+/* mprun's own handler knows every coroutine; see main/sigint.h. Weak: in other interpreters there is none. */
+extern int mprun_interrupt_pending (void) __attribute__((weak));
+
+struct hooked {
+  lua_State *L;
+  lua_Hook hook;
+  int mask;
+  int count;
+};
+
+static struct hooked main_state, running; /* whose hooks the handler sets; L == NULL: none */
+static struct sigaction inherited;        /* mprun's handler, or none */
+static volatile sig_atomic_t pending;
+static volatile int64_t pending_since;
+static volatile sig_atomic_t interrupter;
+
+static void disarm (struct hooked *h);
+
+static void stop (lua_State *L, lua_Debug *ar) {
+  int real = pending != 0;
+  (void)ar;
+  disarm(&main_state);
+  disarm(&running);
+  if (lua_gethook(L) == stop) lua_sethook(L, NULL, 0, 0); /* a coroutine that was born meanwhile */
+  pending = 0;
+  if (real) luaL_error(L, "interrupted!");
+}
+
+static void disarm (struct hooked *h) {
+  if (h->L != NULL && lua_gethook(h->L) == stop) lua_sethook(h->L, h->hook, h->mask, h->count);
+}
+
+static void arm (struct hooked *h) {
+  if (h->L == NULL || lua_gethook(h->L) == stop || (lua_gethookmask(h->L) & LUA_MASKCOUNT)) return;
+  h->hook = lua_gethook(h->L);
+  h->mask = lua_gethookmask(h->L);
+  h->count = lua_gethookcount(h->L);
+  lua_sethook(h->L, stop, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
+static void on_sigint (int sig, siginfo_t *si, void *context) {
+  int saved = errno;
+  pid_t pid = getpid();
+  int64_t now = mp_now();
+  (void)context;
+  if (gettid() != pid) {
+    (void)syscall(SYS_tgkill, pid, pid, sig);
+    errno = saved;
+    return;
+  }
+  if (si->si_code != SI_TKILL) { /* else: passed on, as above */
+    interrupter = si->si_code == SI_USER && si->si_pid == mpi_parent() ? 1 : 2;
+    if (interrupter == 2) atomic_store(&mpi_program()->interrupted_at, now);
+  }
+  if (mpi_exiting) {
+    mpi_exiting = 2;
+  } else if (pending && now - pending_since > MPI_NS_PER_S) { /* C code that does not look */
+    (void)signal(sig, SIG_DFL);
+    (void)raise(sig);
+  } else {
+    if (!pending) pending_since = now;
+    if (inherited.sa_handler != SIG_DFL) inherited.sa_handler(sig);
+    else pending = 1;
+    if (inherited.sa_handler == SIG_DFL || !mprun_interrupt_pending()) pending = 1;
+    if (pending) {
+      arm(&main_state);
+      arm(&running);
+    }
+  }
+  errno = saved;
+}
+
+void mpl_child_signals (lua_State *L) {
+  struct sigaction sa, old;
+  (void)mpi_program();
+  pending = 0;
+  interrupter = 0;
+  memset(&running, 0, sizeof running);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  main_state.L = lua_tothread(L, -1);
+  lua_pop(L, 1);
+  memset(&sa, 0, sizeof sa);
+  sa.sa_sigaction = on_sigint;
+  sa.sa_flags = SA_SIGINFO; /* no SA_RESTART: a blocked read comes back, so that the hook runs */
+  (void)sigemptyset(&sa.sa_mask);
+  if (sigaction(SIGINT, &sa, &old) != 0 || ((old.sa_flags & SA_SIGINFO) && old.sa_sigaction == on_sigint)) return; /* a child of a child */
+  inherited = old;
+  if ((old.sa_flags & SA_SIGINFO) || old.sa_handler == SIG_IGN || mprun_interrupt_pending == NULL) inherited.sa_handler = SIG_DFL;
+}
+
+int mpl_child_interrupter (void) {
+  return interrupter;
+}
+
+static const char traceback_key = 0;
+
+static int message_handler (lua_State *L) {
+  luaL_traceback(L, L, NULL, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
+  return 1;
+}
+
+int mpl_child_run (lua_State *L) {
+  lua_State *T = lua_newthread(L);
+  int n = lua_gettop(L) - 2;
+  int rc, i, results;
+  struct hooked before = running;
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  luaL_checkstack(T, n + 8, "too many arguments");
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
+  lua_insert(L, 1); /* the thread is anchored at 1, the function at 2 */
+  lua_pushcfunction(T, message_handler);
+  lua_pushvalue(L, 2);
+  lua_xmove(L, T, 1);
+  for (i = 0; i < n; i++) lua_pushvalue(L, 3 + i);
+  lua_xmove(L, T, n);
+  memset(&running, 0, sizeof running);
+  running.L = T;
+  rc = lua_pcall(T, n, LUA_MULTRET, 1);
+  running = before;
+  if (rc == LUA_OK) {
+    results = lua_gettop(T) - 1;
+    lua_settop(L, 1);
+    lua_pushboolean(L, 1);
+    luaL_checkstack(L, results + 4, "too many results");
+    lua_xmove(T, L, results);
+    return results + 1;
+  }
+  lua_settop(L, 1);
+  lua_pushboolean(L, 0);
+  lua_xmove(T, L, 1);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &traceback_key);
+  return 3;
+}

@@ -1,0 +1,306 @@
+/* l_process.c -- what lua/mp/process.lua stands on: a userdata that holds a child, fork, wait, signal, report.
+** A mp.Process is struct l_process; user value 1 is the table of its fields, which Lua code keeps. Its metatable is made in Lua.
+*/
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/fd.h"
+#include "base/pidfd.h"
+#include "bind/child.h"
+#include "bind/codec.h"
+#include "bind/udata.h"
+#include "proc/child.h"
+
+/* Until the codec is linked. */
+#pragma weak mpl_encode
+#pragma weak mpl_decode
+#pragma weak mpl_parcel_in
+#pragma weak mpl_parcel_out
+#pragma weak mpl_parcel_reserve
+
+#define PROCESS "mp.Process"
+
+struct l_process {
+  mpi_child *c; /* NULL: not started, closed, or not a child (this process, its parent) */
+};
+
+static struct l_process *check (lua_State *L) {
+  return luaL_checkudata(L, 1, PROCESS);
+}
+
+static mpi_child *check_child (lua_State *L) {
+  struct l_process *p = check(L);
+  luaL_argcheck(L, p->c != NULL, 1, "a started process expected");
+  return p->c;
+}
+
+/* ---- where the caller stands ---- */
+
+/* "script.lua:12: " of the nearest Lua function that is not the library's own. */
+static void push_where (lua_State *L) {
+  lua_Debug ar;
+  int level;
+  for (level = 1; lua_getstack(L, level, &ar); level++) {
+    if (!lua_getinfo(L, "Sl", &ar) || ar.currentline <= 0 || strncmp(ar.source, "@mp/", 4) == 0) continue;
+    lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
+    return;
+  }
+  lua_pushliteral(L, "");
+}
+
+/* misuse(function, sentence) */
+static int l_misuse (lua_State *L) {
+  push_where(L);
+  lua_pushfstring(L, "%s%s: %s", lua_tostring(L, -1), luaL_checkstring(L, 1), luaL_checkstring(L, 2));
+  return lua_error(L);
+}
+
+static int l_where (lua_State *L) {
+  push_where(L);
+  return 1;
+}
+
+/* ---- the userdata ---- */
+
+/* process_new(fields) -> userdata */
+static int l_new (lua_State *L) {
+  struct l_process *p;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  p = lua_newuserdatauv(L, sizeof *p, 1);
+  p->c = NULL;
+  luaL_setmetatable(L, PROCESS);
+  lua_pushvalue(L, 1);
+  (void)lua_setiuservalue(L, -2, 1);
+  return 1;
+}
+
+/* process_fields(v) -> the table, or nil if v is no process */
+static int l_fields (lua_State *L) {
+  if (luaL_testudata(L, 1, PROCESS) == NULL) return 0;
+  (void)lua_getiuservalue(L, 1, 1);
+  return 1;
+}
+
+static int l_letgo (lua_State *L) {
+  struct l_process *p = check(L);
+  mpi_child *c = p->c;
+  p->c = NULL;
+  mpi_child_release(c);
+  return 0;
+}
+
+/* ---- the parent's side ---- */
+
+/* process_fork(process, daemon) -> true in the child; false in the parent; nil, sentence */
+static int l_fork (lua_State *L) {
+  struct l_process *p = check(L);
+  mpi_child *c = NULL;
+  int rc = mpi_child_fork(lua_toboolean(L, 2), &c);
+  if (rc < 0) {
+    luaL_pushfail(L);
+    lua_pushstring(L, mp_errmsg());
+    return 2;
+  }
+  if (rc == 1) mpl_child_signals(L);
+  else p->c = c;
+  lua_pushboolean(L, rc == 1);
+  return 1;
+}
+
+static int l_pid (lua_State *L) {
+  lua_pushinteger(L, check_child(L)->pid);
+  return 1;
+}
+
+static int l_sentinel (lua_State *L) {
+  lua_pushinteger(L, check_child(L)->pidfd);
+  return 1;
+}
+
+/* process_poll(process) -> exit code, or nil while it lives. In another process than its parent: false, sentence. */
+static int l_poll (lua_State *L) {
+  mpi_child *c = check_child(L);
+  int rc = mpi_child_poll(c);
+  if (rc < 0) {
+    lua_pushboolean(L, 0);
+    lua_pushstring(L, mp_errmsg());
+    return 2;
+  }
+  if (rc == 0) return 0;
+  lua_pushinteger(L, c->exitcode);
+  return 1;
+}
+
+/* process_wait(process, timeout) -> true | nil, "timeout" */
+static int l_wait (lua_State *L) {
+  mpi_child *c = check_child(L);
+  int64_t deadline = mpl_deadline(L, 2);
+  int rc;
+  MPL_WAIT(L, rc, mpi_child_wait(c, deadline));
+  return mpl_result(L, "join", rc);
+}
+
+static int l_signal (lua_State *L) {
+  mpi_child *c = check_child(L);
+  return mpl_result(L, "signal", mpi_child_signal(c, (int)luaL_checkinteger(L, 2)));
+}
+
+/* process_report(process) -> nil (none) | "result" or "error", value. Once: the report is taken. */
+static int l_report (lua_State *L) {
+  mpi_child *c = check_child(L);
+  mpi_report r = c->report;
+  struct mpl_parcel *in;
+  int rc = 0;
+  memset(&c->report, 0, sizeof c->report);
+  if (r.kind == MPI_REPORT_NONE) {
+    mpi_report_fini(&r);
+    return 0;
+  }
+  if (mpl_parcel_in == NULL) return 0;
+  in = mpl_parcel_in(L);
+  rc = mpl_parcel_reserve(in, r.size, r.nfds);
+  if (rc != 0) {
+    mpi_report_fini(&r);
+    return luaL_error(L, "not enough memory");
+  }
+  if (r.size > 0) memcpy(in->data, r.data, r.size);
+  in->size = r.size;
+  if (r.nfds > 0) memcpy(in->fds, r.fds, sizeof(int) * (size_t)r.nfds);
+  in->nfds = r.nfds;
+  r.nfds = 0; /* they are the parcel's now */
+  lua_pushstring(L, r.kind == MPI_REPORT_RESULT ? "result" : "error");
+  mpi_report_fini(&r);
+  mpl_decode(L, in, MPL_TRUST_CODE);
+  return 2;
+}
+
+/* ---- the child's side ---- */
+
+/* report("result" | "error", value). Raises what mpl_encode raises. */
+static int l_send_report (lua_State *L) {
+  struct mpl_parcel *out;
+  int kind = strcmp(luaL_checkstring(L, 1), "result") == 0 ? MPI_REPORT_RESULT : MPI_REPORT_ERROR;
+  lua_settop(L, 2);
+  if (mpl_parcel_out == NULL) return 0;
+  out = mpl_parcel_out(L);
+  mpl_encode(L, 2, out);
+  return mpl_result(L, "report", mpi_report_send(kind, out->data, out->size, out->fds, out->nfds));
+}
+
+static int l_child_exit (lua_State *L) {
+  mpi_child_exit((int)luaL_checkinteger(L, 1));
+}
+
+/* stderr(text): in one piece, whatever state the stream is in. */
+static int l_stderr (lua_State *L) {
+  size_t size;
+  const char *text = luaL_checklstring(L, 1, &size);
+  struct sigaction ignore, old;
+  memset(&ignore, 0, sizeof ignore);
+  ignore.sa_handler = SIG_IGN;
+  (void)sigaction(SIGPIPE, &ignore, &old);
+  while (size > 0) {
+    ssize_t n = write(2, text, size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    text += n;
+    size -= (size_t)n;
+  }
+  (void)sigaction(SIGPIPE, &old, NULL);
+  return 0;
+}
+
+/* interrupter() -> nil | "parent" | "terminal" */
+static int l_interrupter (lua_State *L) {
+  static const char *const who[] = {NULL, "parent", "terminal"};
+  lua_pushstring(L, who[mpl_child_interrupter()]);
+  return 1;
+}
+
+/* parent_wait(timeout) -> true (it is gone) | nil, "timeout". We die with it, so that true is hardly ever seen. */
+static int l_parent_wait (lua_State *L) {
+  int64_t deadline = mpl_deadline(L, 1);
+  int fd, rc;
+  if (getppid() != mpi_parent() || (fd = mpi_pidfd_open(mpi_parent())) < 0) {
+    lua_pushboolean(L, 1);
+    return 1;
+  }
+  mpl_enter(L); /* no MPL_WAIT: the descriptor must be closed before anything is raised */
+  rc = mpi_fd_wait(fd, 1 /* POLLIN */, deadline);
+  mpl_leave();
+  mpi_fd_close(&fd);
+  if (rc == MP_EINTR) {
+    mpl_interrupt(L);
+    rc = MP_ETIMEDOUT;
+  }
+  return mpl_result(L, "join", rc);
+}
+
+static int l_parent_pid (lua_State *L) {
+  lua_pushinteger(L, mpi_parent());
+  return 1;
+}
+
+/* ---- odds and ends ---- */
+
+static int l_random (lua_State *L) {
+  unsigned char bytes[64];
+  lua_Integer n = luaL_checkinteger(L, 1);
+  luaL_argcheck(L, n > 0 && n <= (lua_Integer)sizeof bytes, 1, "1 to 64 expected");
+  if (getrandom(bytes, (size_t)n, 0) != n) return luaL_error(L, "getrandom: %s", strerror(errno));
+  lua_pushlstring(L, (const char *)bytes, (size_t)n);
+  return 1;
+}
+
+static int l_thread_count (lua_State *L) {
+  lua_pushinteger(L, mpi_thread_count());
+  return 1;
+}
+
+/* The program's own file name, without folders: which interpreter is this? */
+static int l_program (lua_State *L) {
+  char path[4096];
+  ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+  const char *base;
+  if (n < 0) n = 0;
+  path[n] = '\0';
+  base = strrchr(path, '/');
+  lua_pushstring(L, base != NULL ? base + 1 : path);
+  return 1;
+}
+
+static const luaL_Reg functions[] = {
+  {"misuse", l_misuse},           {"where", l_where},
+  {"process_new", l_new},         {"process_fields", l_fields},
+  {"process_fork", l_fork},       {"process_pid", l_pid},
+  {"process_sentinel", l_sentinel}, {"process_poll", l_poll},
+  {"process_wait", l_wait},       {"process_signal", l_signal},
+  {"process_report", l_report},   {"process_letgo", l_letgo},
+  {"run", mpl_child_run},         {"report", l_send_report},
+  {"child_exit", l_child_exit},   {"stderr", l_stderr},
+  {"interrupter", l_interrupter}, {"parent_wait", l_parent_wait},
+  {"parent_pid", l_parent_pid},   {"random", l_random},
+  {"thread_count", l_thread_count}, {"program", l_program},
+  {NULL, NULL}};
+
+extern int mpl_open_process (lua_State *L);
+
+/* Stack: core, mp. */
+int mpl_open_process (lua_State *L) {
+  (void)mpi_proc_init();
+  lua_pushvalue(L, -2);
+  luaL_setfuncs(L, functions, 0);
+  (void)luaL_newmetatable(L, PROCESS);
+  lua_pushcfunction(L, l_letgo);
+  lua_setfield(L, -2, "__gc");
+  lua_pushliteral(L, "a process belongs to the one that made it and cannot be sent");
+  lua_setfield(L, -2, "__nosend");
+  lua_setfield(L, -2, "process_meta");
+  lua_pop(L, 1);
+  return 0;
+}

@@ -1,0 +1,555 @@
+#include "proc/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/fault.h"
+#include "base/fd.h"
+#include "base/pidfd.h"
+
+#define DAEMON_GRACE (500 * MPI_NS_PER_MS)    /* from SIGTERM to SIGKILL when the parent ends */
+#define INTERRUPT_GRACE (400 * MPI_NS_PER_MS) /* from a terminal's SIGINT to SIGKILL, in a program that ends because of it */
+#define INTERRUPT_RECENT (10 * MPI_NS_PER_S)
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static mpi_child *table;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int report_sock = -1; /* to the parent; -1 in a main program */
+static pid_t parent;
+static struct mpi_program *program;
+volatile int mpi_exiting;
+
+/* ---- once per program ---- */
+
+static void on_program_exit (int status, void *ud);
+
+static void before_fork (void) {
+  (void)pthread_mutex_lock(&lock);
+}
+
+static void after_fork (void) {
+  (void)pthread_mutex_unlock(&lock);
+}
+
+static struct mpi_program no_program; /* where a page cannot be had: the process then knows only of itself */
+
+static void init (void) {
+  void *page = mmap(NULL, sizeof(struct mpi_program), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  program = page == MAP_FAILED ? &no_program : page;
+  (void)pthread_atfork(before_fork, after_fork, after_fork);
+  (void)on_exit(on_program_exit, NULL);
+}
+
+int mpi_proc_init (void) {
+  (void)pthread_once(&once, init);
+  return 0;
+}
+
+struct mpi_program *mpi_program (void) {
+  (void)mpi_proc_init();
+  return program;
+}
+
+pid_t mpi_parent (void) {
+  return parent;
+}
+
+int mpi_thread_count (void) {
+  struct stat st;
+  if (stat("/proc/self/task", &st) != 0 || st.st_nlink < 3) return 1;
+  return (int)st.st_nlink - 2;
+}
+
+/* ---- reports ---- */
+
+#define INLINE_MAX 16384u
+
+struct report_head {
+  uint32_t magic;
+  int32_t kind;
+  uint64_t size;  /* of the bytes */
+  uint32_t nfds;  /* without the memfd */
+  uint32_t apart; /* 1: the bytes are in a memfd, the first descriptor */
+};
+#define REPORT_MAGIC 0x5052504du
+
+void mpi_report_fini (mpi_report *r) {
+  int i;
+  for (i = 0; i < r->nfds; i++) mpi_fd_close(&r->fds[i]);
+  free(r->fds);
+  free(r->data);
+  memset(r, 0, sizeof *r);
+}
+
+static int write_all (int fd, const char *data, size_t size) {
+  while (size > 0) {
+    ssize_t n = write(fd, data, size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return mpi_fail_errno("write");
+    data += n;
+    size -= (size_t)n;
+  }
+  return 0;
+}
+
+int mpi_report_send (int kind, const void *data, size_t size, const int *fds, int nfds) {
+  struct {
+    struct report_head head;
+    char bytes[INLINE_MAX];
+  } record;
+  int all[MPI_MAX_FDS];
+  int apart = size > INLINE_MAX;
+  int sent, count = 0, rc = 0, memfd = -1;
+  if (report_sock < 0) return mpi_fail(MP_EMISUSE, "this process has no parent to report to");
+  memset(&record.head, 0, sizeof record.head);
+  record.head.magic = REPORT_MAGIC;
+  record.head.kind = kind;
+  record.head.size = size;
+  record.head.nfds = (uint32_t)nfds;
+  record.head.apart = (uint32_t)apart;
+  if (apart) {
+    memfd = mpi_memfd("mp-report");
+    if (memfd < 0) return memfd;
+    rc = write_all(memfd, data, size);
+    all[count++] = memfd;
+  } else if (size > 0) {
+    memcpy(record.bytes, data, size);
+  }
+  for (sent = 0; sent < nfds && count < MPI_MAX_FDS; sent++) all[count++] = fds[sent];
+  if (rc == 0) rc = mpi_fd_send(report_sock, &record, sizeof record.head + (apart ? 0 : size), all, count);
+  while (rc == 0 && sent < nfds) { /* more descriptors than one record takes */
+    int n = nfds - sent < MPI_MAX_FDS ? nfds - sent : MPI_MAX_FDS;
+    rc = mpi_fd_send(report_sock, &record.head, sizeof record.head, fds + sent, n);
+    sent += n;
+  }
+  mpi_fd_close(&memfd);
+  return rc;
+}
+
+static int read_apart (int fd, unsigned char *data, size_t size) {
+  size_t done = 0;
+  while (done < size) {
+    ssize_t n = pread(fd, data + done, size - done, (off_t)done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return MP_ECORRUPT;
+    done += (size_t)n;
+  }
+  return 0;
+}
+
+/* Nothing is believed: a report that is not whole is none. */
+static void take_report (int sock, mpi_report *r) {
+  struct {
+    struct report_head head;
+    char bytes[INLINE_MAX];
+  } record;
+  struct report_head more;
+  int fds[MPI_MAX_FDS];
+  int nfds = MPI_MAX_FDS, memfd = -1, taken, i;
+  size_t got = 0;
+  struct stat st;
+  memset(r, 0, sizeof *r);
+  if (mpi_fd_recv(sock, &record, sizeof record, &got, fds, &nfds, 0) != 0) return;
+  taken = 0;
+  if (got < sizeof record.head || record.head.magic != REPORT_MAGIC || record.head.nfds > 100000) goto bad;
+  if (record.head.apart) {
+    if (nfds < 1) goto bad;
+    memfd = fds[0];
+    taken = 1;
+    if (fstat(memfd, &st) != 0 || !S_ISREG(st.st_mode) || record.head.size > (uint64_t)st.st_size) goto bad;
+  } else if (record.head.size != got - sizeof record.head) {
+    goto bad;
+  }
+  r->data = malloc(record.head.size + 1);
+  r->fds = malloc(sizeof(int) * (record.head.nfds + 1));
+  if (r->data == NULL || r->fds == NULL) goto bad;
+  if (record.head.apart && read_apart(memfd, r->data, record.head.size) != 0) goto bad;
+  if (!record.head.apart) memcpy(r->data, record.bytes, record.head.size);
+  while (taken < nfds && (uint32_t)r->nfds < record.head.nfds) r->fds[r->nfds++] = fds[taken++];
+  while ((uint32_t)r->nfds < record.head.nfds) {
+    int n = MPI_MAX_FDS, k;
+    if (mpi_fd_recv(sock, &more, sizeof more, &got, fds, &n, 0) != 0) goto bad_more;
+    for (k = 0; k < n; k++) {
+      if ((uint32_t)r->nfds < record.head.nfds) r->fds[r->nfds++] = fds[k];
+      else mpi_fd_close(&fds[k]);
+    }
+    if (n == 0) goto bad_more;
+    nfds = taken = 0;
+  }
+  r->kind = record.head.kind;
+  r->size = record.head.size;
+  mpi_fd_close(&memfd);
+  while (taken < nfds) mpi_fd_close(&fds[taken++]);
+  return;
+bad_more:
+  nfds = taken = 0;
+bad:
+  mpi_fd_close(&memfd);
+  for (i = taken; i < nfds; i++) mpi_fd_close(&fds[i]);
+  mpi_report_fini(r);
+}
+
+/* ---- the table ---- */
+
+static void destroy (mpi_child *c) {
+  mpi_fd_close(&c->pidfd);
+  mpi_fd_close(&c->sock);
+  mpi_report_fini(&c->report);
+  free(c);
+}
+
+void mpi_child_retain (mpi_child *c) {
+  (void)atomic_fetch_add(&c->refs, 1);
+}
+
+void mpi_child_release (mpi_child *c) {
+  if (c != NULL && atomic_fetch_sub(&c->refs, 1) == 1) destroy(c);
+}
+
+int mpi_child_is_ours (const mpi_child *c) {
+  return c->owner == getpid();
+}
+
+static void unlist (mpi_child *c) { /* the lock is held */
+  mpi_child **p;
+  if (!c->listed) return;
+  for (p = &table; *p != NULL; p = &(*p)->next)
+    if (*p == c) {
+      *p = c->next;
+      break;
+    }
+  c->listed = 0;
+  mpi_child_release(c);
+}
+
+/* The lock is held, and the caller has a reference. */
+static int reap (mpi_child *c) {
+  int rc;
+  if (c->ended) return 1;
+  rc = mpi_pidfd_reap(c->pidfd, &c->exitcode);
+  if (rc != 1) return rc;
+  take_report(c->sock, &c->report);
+  mpi_fd_close(&c->sock);
+  c->ended = 1;
+  unlist(c);
+  return 1;
+}
+
+/* Children that ended and that nobody but the table knows. The lock is held. */
+static void reap_dropped (void) {
+  mpi_child *c, *next;
+  for (c = table; c != NULL; c = next) {
+    next = c->next;
+    if (atomic_load(&c->refs) != 1) continue;
+    mpi_child_retain(c);
+    (void)reap(c);
+    mpi_child_release(c);
+  }
+}
+
+static void list (mpi_child *c) { /* the lock is held */
+  c->next = table;
+  table = c;
+  c->listed = 1;
+}
+
+static mpi_child *new_child (int daemon) {
+  mpi_child *c = MPI_FAULT_HERE("child.alloc.fail") ? NULL : calloc(1, sizeof *c);
+  if (c == NULL) return NULL;
+  c->refs = 2; /* the caller's and the table's */
+  c->pidfd = c->sock = -1;
+  c->owner = getpid();
+  c->owner_tid = gettid();
+  c->daemon = daemon;
+  return c;
+}
+
+int mpi_child_adopt (pid_t pid, int pidfd, int sock, int daemon, mpi_child **out) {
+  mpi_child *c;
+  (void)mpi_proc_init();
+  c = new_child(daemon);
+  if (c == NULL) return mpi_fail(MP_ENOMEM, "not enough memory");
+  c->pid = pid;
+  c->pidfd = pidfd;
+  c->sock = sock;
+  (void)pthread_mutex_lock(&lock);
+  list(c);
+  (void)pthread_mutex_unlock(&lock);
+  *out = c;
+  return 0;
+}
+
+/* ---- fork ---- */
+
+/* A child that runs Lua code reads no terminal: its standard input is the null device. */
+static void null_input (void) {
+  int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  __fpurge(stdin);
+  clearerr(stdin);
+  if (fd < 0) return;
+  if (fd != 0) {
+    (void)dup2(fd, 0);
+    (void)close(fd);
+  } else {
+    (void)fcntl(0, F_SETFD, 0);
+  }
+}
+
+static void default_signals (void) {
+  struct sigaction sa;
+  sigset_t set;
+  memset(&sa, 0, sizeof sa);
+  sa.sa_handler = SIG_DFL;
+  (void)sigaction(SIGTERM, &sa, NULL);
+  (void)sigaction(SIGCHLD, &sa, NULL);
+  (void)sigemptyset(&set);
+  (void)sigaddset(&set, SIGTERM);
+  (void)sigaddset(&set, SIGINT);
+  (void)sigaddset(&set, SIGPIPE);
+  (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
+void mpi_child_become (pid_t p, int report) {
+  parent = p;
+  (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != p) _exit(255); /* it died before we asked to die with it */
+  report_sock = report;
+  mpi_exiting = 0;
+  default_signals();
+  null_input();
+}
+
+/* What the copy has of its parent's: handles become foreign, descriptors go. Only this thread exists. */
+static void in_child (pid_t p, int report) {
+  mpi_child *c, *next;
+  for (c = table; c != NULL; c = next) {
+    next = c->next;
+    mpi_fd_close(&c->pidfd);
+    mpi_fd_close(&c->sock);
+    c->listed = 0;
+    mpi_child_release(c);
+  }
+  table = NULL;
+  mpi_fd_close(&report_sock);
+  mpi_child_become(p, report);
+}
+
+/* Unwritten output would be written twice. With other threads, one of them may sit in a read and hold its stream's lock. A broken
+** pipe must not kill us here: it is found by whoever writes next. */
+static void flush_streams (void) {
+  sigset_t pipe, old, waiting;
+  static const struct timespec none;
+  (void)sigemptyset(&pipe);
+  (void)sigaddset(&pipe, SIGPIPE);
+  if (__fpending(stdout) == 0 && __fpending(stderr) == 0 && mpi_thread_count() > 1) return;
+  (void)sigpending(&waiting);
+  (void)pthread_sigmask(SIG_BLOCK, &pipe, &old);
+  if (mpi_thread_count() > 1) {
+    (void)fflush(stdout);
+    (void)fflush(stderr);
+  } else {
+    (void)fflush(NULL);
+  }
+  if (!sigismember(&waiting, SIGPIPE)) (void)sigtimedwait(&pipe, NULL, &none);
+  (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+int mpi_child_fork (int daemon, mpi_child **out) {
+  pid_t me = getpid();
+  mpi_child *c;
+  int sv[2], rc;
+  pid_t pid;
+  (void)mpi_proc_init();
+  if (mpi_exiting) return mpi_fail(MP_EMISUSE, "this process is ending");
+  c = new_child(daemon);
+  if (c == NULL) return mpi_fail(MP_ENOMEM, "not enough memory");
+  rc = mpi_socketpair(sv);
+  if (rc != 0) {
+    free(c);
+    return rc;
+  }
+  flush_streams();
+  pid = MPI_FAULT_HERE("child.fork.fail") ? (errno = EAGAIN, -1) : fork();
+  if (pid == 0) {
+    (void)close(sv[0]);
+    __fpurge(stdout); /* what could not be flushed is the parent's */
+    __fpurge(stderr);
+    free(c);
+    in_child(me, sv[1]);
+    return 1;
+  }
+  (void)close(sv[1]);
+  c->sock = sv[0];
+  if (pid < 0) {
+    rc = mpi_fail_errno("fork");
+    goto failed;
+  }
+  c->pid = pid;
+  c->pidfd = rc = mpi_pidfd_open(pid);
+  if (rc < 0) {
+    (void)kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {}
+    goto failed;
+  }
+  (void)pthread_mutex_lock(&lock);
+  reap_dropped();
+  list(c);
+  (void)pthread_mutex_unlock(&lock);
+  *out = c;
+  return 0;
+failed:
+  (void)close(c->sock);
+  free(c);
+  return rc;
+}
+
+/* ---- waiting and signals ---- */
+
+static int check_ours (const mpi_child *c) {
+  return mpi_child_is_ours(c) ? 0 : mpi_fail(MP_EMISUSE, "a process that is not a child of this one");
+}
+
+int mpi_child_poll (mpi_child *c) {
+  int rc = check_ours(c);
+  if (rc != 0 || c->ended) return rc != 0 ? rc : 1;
+  (void)pthread_mutex_lock(&lock);
+  rc = reap(c);
+  (void)pthread_mutex_unlock(&lock);
+  return rc;
+}
+
+int mpi_child_wait (mpi_child *c, int64_t deadline) {
+  for (;;) {
+    int rc = mpi_child_poll(c);
+    if (rc != 0) return rc < 0 ? rc : 0;
+    rc = mpi_fd_wait(c->pidfd, POLLIN, deadline);
+    if (rc != 0) return rc;
+  }
+}
+
+int mpi_child_signal (mpi_child *c, int sig) {
+  int rc = check_ours(c);
+  if (rc != 0) return rc;
+  (void)pthread_mutex_lock(&lock);
+  rc = c->ended ? 0 : mpi_pidfd_signal(c->pidfd, sig);
+  (void)pthread_mutex_unlock(&lock);
+  return rc;
+}
+
+/* ---- the end ---- */
+
+/* The next child that the rules are about, with a reference. */
+static mpi_child *first_child (pid_t tid, int daemons) {
+  mpi_child *c;
+  (void)pthread_mutex_lock(&lock);
+  for (c = table; c != NULL; c = c->next)
+    if ((tid == 0 || c->owner_tid == tid) && (!daemons || c->daemon)) {
+      mpi_child_retain(c);
+      break;
+    }
+  (void)pthread_mutex_unlock(&lock);
+  return c;
+}
+
+static void signal_all (pid_t tid, int daemons, int sig) {
+  mpi_child *c;
+  (void)pthread_mutex_lock(&lock);
+  for (c = table; c != NULL; c = c->next)
+    if ((tid == 0 || c->owner_tid == tid) && (!daemons || c->daemon)) (void)mpi_pidfd_signal(c->pidfd, sig);
+  (void)pthread_mutex_unlock(&lock);
+}
+
+/* Until they have ended or the deadline: 0 or MP_ETIMEDOUT. */
+static int join_all (pid_t tid, int daemons, int64_t deadline) {
+  mpi_child *c;
+  while ((c = first_child(tid, daemons)) != NULL) {
+    int rc = mpi_child_wait(c, deadline);
+    if (rc != 0 && rc != MP_EINTR && rc != MP_ETIMEDOUT) { /* cannot be waited for: forget it, it dies with us */
+      (void)pthread_mutex_lock(&lock);
+      unlist(c);
+      (void)pthread_mutex_unlock(&lock);
+    }
+    mpi_child_release(c);
+    if (rc == MP_ETIMEDOUT || rc == MP_EINTR) return rc;
+  }
+  return 0;
+}
+
+static int exit_was_interrupted (void *ud) {
+  (void)ud;
+  return mpi_exiting == 2;
+}
+
+/* When the others must have ended because the whole program was interrupted; MP_NEVER if it was not. */
+static int64_t interrupt_deadline (int status) {
+  int64_t at = program != NULL ? atomic_load(&program->interrupted_at) : 0;
+  int64_t now = mp_now();
+  if (status == 0 || at == 0 || now - at > INTERRUPT_RECENT) return MP_NEVER;
+  return at + INTERRUPT_GRACE > now ? at + INTERRUPT_GRACE : now;
+}
+
+void mpi_exit_rules (int status, pid_t tid) {
+  if (table == NULL) return;
+  if (tid == 0) mpi_exiting = 1;
+  mp_set_interrupt(exit_was_interrupted, NULL);
+  signal_all(tid, 1, SIGTERM);
+  if (join_all(tid, 1, mp_now() + DAEMON_GRACE) != 0) {
+    signal_all(tid, 1, SIGKILL);
+    (void)join_all(tid, 1, MP_NEVER);
+  }
+  for (;;) {
+    int64_t deadline = interrupt_deadline(status);
+    /* In short steps: that the program was interrupted is known as soon as one of the processes has seen it. */
+    int64_t step = status == 0 ? MP_NEVER : mp_now() + 100 * MPI_NS_PER_MS;
+    int rc = join_all(tid, 0, deadline < step ? deadline : step);
+    if (rc == 0) break;
+    if (rc == MP_EINTR || (rc == MP_ETIMEDOUT && deadline <= mp_now())) {
+      mp_set_interrupt(NULL, NULL);
+      signal_all(tid, 0, SIGKILL);
+      (void)join_all(tid, 0, MP_NEVER);
+      break;
+    }
+  }
+  mp_set_interrupt(NULL, NULL);
+}
+
+static void ignore_sigpipe (void) {
+  struct sigaction sa;
+  memset(&sa, 0, sizeof sa);
+  sa.sa_handler = SIG_IGN;
+  (void)sigaction(SIGPIPE, &sa, NULL);
+}
+
+void mpi_child_exit (int code) {
+  if (parent == 0) exit(code); /* a main program that was never started by us */
+  mpi_exit_rules(code, 0);
+  ignore_sigpipe();
+  (void)fflush(NULL);
+  _exit(code & 0xff);
+}
+
+/* Whatever way the program ends on its own. In a child of ours the parent's exit handlers, which are copies, are not run: they
+** come after this one. A process that somebody else forked has none of our children. */
+static void on_program_exit (int status, void *ud) {
+  (void)ud;
+  if (mpi_exiting) return;
+  if (table != NULL && table->owner != getpid()) return;
+  if (parent != 0 && getppid() == parent && report_sock >= 0) mpi_child_exit(status);
+  mpi_exit_rules(status, 0);
+}

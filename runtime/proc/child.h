@@ -1,0 +1,99 @@
+/* child.h -- the processes of this process: started, known by pidfd, reaped, and taken along when it ends.
+** What      a mpi_child is the parent's handle of one child. All of them stand in a table of this process, so that a handle which
+**           its user dropped is still ended or joined with the program. A forked child begins with an empty table.
+** Owner     handles are counted: start gives one reference, mpi_child_release takes it; the table has one of its own until the
+**           child is reaped. Descriptors in them belong to them.
+** Threads   any; the table and each handle's reaping have one process-private lock, held across fork.
+** Fork      in the child all handles of the parent are foreign: their descriptors are closed, and every operation but release gives
+**           MP_EMISUSE.
+** Blocks    mpi_child_wait until the deadline; the exit rules until every child has ended.
+** Signals   nothing here installs a handler; a wait asks mpi_interrupted().
+** Death     every child has PR_SET_PDEATHSIG = SIGKILL: it dies with the thread that started it, that is: with this process, or at the
+**           latest when that thread has run its exit rules. Nothing on disk, no names, no tracker.
+** Report    the child sends one record over a socket pair: what its function returned, or the error. Bytes up to 16 KiB travel in the
+**           record, more in a memfd beside it; descriptors of shared objects go along. The parent takes it when the child has ended.
+**           It trusts nothing in it but its own limits.
+** Errors    MP_ESYS with a sentence, MP_ETIMEDOUT, MP_EINTR.
+*/
+#ifndef MPI_CHILD_H
+#define MPI_CHILD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "mp.h"
+
+typedef struct mpi_report {
+  int kind; /* MPI_REPORT_...; NONE: nothing came */
+  unsigned char *data; /* malloc'ed */
+  size_t size;
+  int *fds; /* malloc'ed; each is owned by the report */
+  int nfds;
+} mpi_report;
+
+enum { MPI_REPORT_NONE, MPI_REPORT_RESULT, MPI_REPORT_ERROR };
+
+void mpi_report_fini (mpi_report *r); /* harmless when zeroed */
+
+typedef struct mpi_child {
+  struct mpi_child *next;
+  _Atomic int refs;
+  pid_t pid;
+  int pidfd;
+  int sock;        /* the report's, until the end; then -1 */
+  pid_t owner;     /* whose child it is */
+  pid_t owner_tid; /* which thread started it */
+  int daemon;
+  int ended;
+  int exitcode; /* valid once ended: status, or minus the signal */
+  int listed;   /* in the table */
+  mpi_report report;
+} mpi_child;
+
+/* Registers the exit rules with the C library (on_exit) and the fork hooks, once. Called by whoever starts something first. */
+int mpi_proc_init (void);
+
+/* 1 in the child, 0 in the parent with *out. Standard output streams are flushed before. The child's standard input is the null device,
+** its signals SIGTERM, SIGINT and SIGPIPE are unblocked, SIGTERM and SIGCHLD default. */
+int mpi_child_fork (int daemon, mpi_child **out);
+
+/* A child that was made in another way (by the zygote); takes the descriptors over on success. */
+int mpi_child_adopt (pid_t pid, int pidfd, int sock, int daemon, mpi_child **out);
+
+int mpi_child_wait (mpi_child *c, int64_t deadline); /* 0: it has ended and is reaped */
+int mpi_child_poll (mpi_child *c);                   /* 1: ended and reaped, 0: it runs */
+int mpi_child_signal (mpi_child *c, int sig);        /* an ended one: 0 */
+void mpi_child_retain (mpi_child *c);
+void mpi_child_release (mpi_child *c);               /* NULL is fine */
+int mpi_child_is_ours (const mpi_child *c);
+
+/* ---- in the child ---- */
+
+/* Sends the report to the parent. Never blocks. */
+int mpi_report_send (int kind, const void *data, size_t size, const int *fds, int nfds);
+
+/* Exit rules, flush, _exit. `code` modulo 256. */
+_Noreturn void mpi_child_exit (int code);
+
+/* For a process that the zygote made: what mpi_child_fork sets up for a forked one. */
+void mpi_child_become (pid_t parent, int report);
+
+pid_t mpi_parent (void); /* 0 in a main program */
+
+/* ---- both ---- */
+
+/* Daemons of this process are terminated (killed after a grace), the others joined; `tid` != 0: only those that this thread started.
+** status != 0 after an interruption from the terminal: whoever has not ended shortly after it is killed. */
+void mpi_exit_rules (int status, pid_t tid);
+
+/* One page that the processes of a program share: when one of them last saw a SIGINT that did not come from its parent. */
+struct mpi_program {
+  _Atomic int64_t interrupted_at;
+};
+struct mpi_program *mpi_program (void); /* never NULL */
+extern volatile int mpi_exiting;        /* set while the exit rules run; a SIGINT then makes it 2: stop waiting politely */
+
+int mpi_thread_count (void); /* threads of this process, by the kernel's count */
+
+#endif
