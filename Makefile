@@ -204,7 +204,7 @@ ctest: ctests
 
 export MPRUN := $(CURDIR)/$(BUILD)/mprun
 
-.PHONY: deps run test specs check lint layers tidy bench stress fuzz
+.PHONY: deps run test specs check lint layers tidy bench bench-plot stress fuzz
 deps:
 	@sh spec/support/deps.sh install
 
@@ -222,6 +222,9 @@ specs: all
 
 bench: all
 	@sh spec/support/programs.sh bench $(BUILD)
+# Draws what the last whole bench found.
+bench-plot:
+	@$(LUA) spec/bench/plot.lua $(BUILD)/bench.tsv docs/bench.svg
 stress: all $(STRESS_BIN)
 	@SECONDS=$(SECONDS) sh spec/support/programs.sh stress $(BUILD)
 
@@ -267,7 +270,8 @@ help:
 #? make specs            the Lua specs of this mode     SPEC="spec/queue_spec.lua" only these
 #? make lint             layers, compiler warnings, clang-tidy, cppcheck, luacheck
 #? make layers           includes point down only
-#? make bench            the table of speeds            make stress SECONDS=60   the stress programs
+#? make bench            the table of speeds (ROW=lock,queue_int only these; RUNS=3)     make bench-plot   docs/bench.svg
+#? make stress SECONDS=60   the stress programs
 #? make fuzz SECONDS=60  the fuzz targets of runtime/fuzz
 #? make install PREFIX=/usr/local [DESTDIR=]           make uninstall
 #? make clean            remove build/

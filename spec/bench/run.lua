@@ -1,10 +1,10 @@
 -- run.lua -- `make bench`: one table of speeds. Needs no mp itself, so that a broken build still gets the other columns.
 --   ROW=name[,name]  only these rows       RUNS=n  how many interleaved runs (3)
 -- Every row is run by mp, by CPython's multiprocessing and by plain C, turn by turn on the same machine; each figure
--- is the median of its runs. The table also goes to build/bench.tsv, which plot.lua draws.
+-- is the median of its runs. The table also goes to bench.tsv beside mprun, which plot.lua draws.
 local folder = (arg[0] or "spec/bench/run.lua"):match "^(.*)/" or "."
-local build = os.getenv "BENCH_BUILD" or "build"
-local mprun = os.getenv "MPRUN" or build .. "/mprun"
+local mprun = os.getenv "MPRUN" or "build/mprun"
+local build = mprun:match "^(.*)/" or "."
 local runs = math.tointeger(os.getenv "RUNS" or 3)
 
 -- name, unit, what is done, and what to reach (`python` and `raw` are the other columns)
