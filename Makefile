@@ -47,8 +47,15 @@ LDFLAGS_MP += -fsanitize=address,undefined
 else ifeq ($(MODE),tsan)
 CFLAGS_MODE := -O1 -DMP_DEBUG -DMP_FAULTS -fno-omit-frame-pointer -fsanitize=thread
 LDFLAGS_MP += -fsanitize=thread
+else ifeq ($(MODE),fuzz)
+# Coverage-guided, which needs clang's libFuzzer.
+CC := clang
+CFLAGS_MODE := -O1 -DMP_DEBUG -DMP_FAULTS -DMP_LIBFUZZER -fno-omit-frame-pointer \
+               -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+LDFLAGS_MP += -fsanitize=address,undefined
+LDFLAGS_FUZZ := -fsanitize=fuzzer,address,undefined
 else
-$(error MODE is release, debug, hard, asan or tsan, not "$(MODE)")
+$(error MODE is release, debug, hard, asan, tsan or fuzz, not "$(MODE)")
 endif
 
 LIBS := -lseccomp -lssl -lcrypto -lm -ldl
@@ -181,10 +188,11 @@ $(foreach f,$(sort $(patsubst runtime/%/,%,$(dir $(TEST_SRC)))),$(eval $(call te
 FUZZ_SRC := $(sort $(wildcard runtime/fuzz/*_fuzz.c))
 FUZZ_BIN := $(patsubst runtime/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 FUZZ_OBJ := $(filter-out %_fuzz.o,$(call obj_of,fuzz))
-$(BUILD)/fuzz/%_fuzz: $(BUILD)/obj/fuzz/%_fuzz.o $(FUZZ_OBJ) $(CORE_OBJ) $(BUILD)/.sources
+$(BUILD)/obj/fuzz/%.o: CPPFLAGS_FLOOR = -isystem $(LUA_INC)
+$(BUILD)/fuzz/%_fuzz: $(BUILD)/obj/fuzz/%_fuzz.o $(FUZZ_OBJ) $(CORE_OBJ) $(BIND_OBJ) $(EMBED_OBJ) $(BUILD)/.sources
 	@mkdir -p $(@D)
 	@echo "  link  $@"
-	@$(LINK) -o $@ $(filter %.o,$^) $(LIBS)
+	@$(LINK) $(LDFLAGS_FUZZ) -o $@ $(filter %.o,$^) $(LUA_LIB) $(LIBS)
 STRESS_SRC := $(sort $(wildcard spec/stress/*.c))
 STRESS_BIN := $(patsubst spec/stress/%.c,$(BUILD)/stress/%,$(STRESS_SRC))
 $(BUILD)/stress/%: spec/stress/%.c $(CORE_OBJ) $(HOST_OBJ) $(BUILD)/.flags $(BUILD)/.sources
@@ -194,8 +202,12 @@ $(BUILD)/stress/%: spec/stress/%.c $(CORE_OBJ) $(HOST_OBJ) $(BUILD)/.flags $(BUI
 
 .PHONY: ctests ctest programs
 programs: $(FUZZ_BIN) $(STRESS_BIN)
-fuzz: $(FUZZ_BIN)
-	@SECONDS=$(SECONDS) sh spec/support/programs.sh fuzz $(BUILD)
+# With libFuzzer where clang has it, else by the driver under the address sanitizer.
+fuzz:
+	@if printf 'int LLVMFuzzerTestOneInput(const char*d,long n){return d==0&&n<0;}' | \
+	  clang -fsanitize=fuzzer -x c - -o /dev/null 2>/dev/null; then m=fuzz; else m=asan; fi; \
+	$(MAKE) --no-print-directory MODE=$$m BUILD=build/$$m programs && \
+	SECONDS=$(SECONDS) sh spec/support/programs.sh $$([ $$m = fuzz ] && echo libfuzzer || echo fuzz) build/$$m
 ctests: $(TEST_BIN)
 ctest: ctests
 	@sh spec/support/ctests.sh $(BUILD) $(WORDS)

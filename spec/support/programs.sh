@@ -2,7 +2,7 @@
 # programs.sh bench|stress|fuzz BUILD -- runs what is there, one after the other, each in a process group of its own:
 #   bench   spec/bench/run.lua, or every spec/bench/*.lua, by mprun
 #   stress  spec/stress/*.lua by mprun, and BUILD/stress/*, for SECONDS each (in the environment, and as argument)
-#   fuzz    BUILD/fuzz/*_fuzz for SECONDS each on the corpus runtime/fuzz/corpus/<name>
+#   fuzz, libfuzzer   BUILD/fuzz/*_fuzz for SECONDS each on the corpus runtime/fuzz/corpus/<name> (or corpus/)
 # Status 0 says that it held. The last line counts programs (not for bench).
 set -u
 kind=$1 build=$2
@@ -16,7 +16,7 @@ bench)
   [ -n "$found" ] || { echo "nothing in spec/bench"; exit 1; }
   exit 0 ;;
 stress) set -- spec/stress/*.lua "$build"/stress/* ;;
-fuzz) set -- "$build"/fuzz/*_fuzz ;;
+fuzz | libfuzzer) set -- "$build"/fuzz/*_fuzz ;;
 esac
 . spec/support/sanitize.sh
 san=$(mktemp -d "${TMPDIR:-/tmp}/mp-$kind.XXXXXX") || exit 1
@@ -31,7 +31,19 @@ for f in "$@"; do
   limit=$((seconds * 3 + 60))
   case $f in
   *.lua) timeout --kill-after=5 $limit "$MPRUN" "$f" "$seconds" </dev/null; rc=$? ;;
-  *_fuzz) timeout --kill-after=5 $limit "$f" "$seconds" "runtime/fuzz/corpus/$(basename "$f" _fuzz)" </dev/null; rc=$? ;;
+  *_fuzz)
+    name=$(basename "$f" _fuzz)
+    corpus=runtime/fuzz/corpus/$name
+    [ -d "$corpus" ] || corpus=runtime/fuzz/corpus
+    if [ "$kind" = libfuzzer ]; then
+      # what is found goes into the build folder, not into the tree
+      mkdir -p "$build/fuzz/found/$name"
+      timeout --kill-after=5 $limit "$f" -max_total_time="$seconds" -print_final_stats=1 -timeout=10 -rss_limit_mb=2048 \
+        -artifact_prefix="$build/fuzz/crash-$name-" "$build/fuzz/found/$name" $([ -d "$corpus" ] && echo "$corpus") </dev/null
+      rc=$?
+    else
+      timeout --kill-after=5 $limit "$f" "$seconds" "$corpus" </dev/null; rc=$?
+    fi ;;
   *) timeout --kill-after=5 $limit "$f" "$seconds" </dev/null; rc=$? ;;
   esac
   if [ $rc = 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "$f: status $rc"; fi
