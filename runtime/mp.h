@@ -78,6 +78,74 @@ MP_API int mp_lock_held (mp_object *lock);   /* 1: by the calling thread */
 MP_API int mp_lock_locked (mp_object *lock); /* 1: by anybody, at this moment */
 MP_API int mp_lock_owner (mp_object *lock);  /* the holder's process id, 0: free */
 
+/* ---- Event (runtime/shm/event.h) ----
+** wait: 0 (it is set, or was set since the call began), MP_ETIMEDOUT, MP_EINTR. */
+MP_API int mp_event_new (mp_object **out);
+MP_API int mp_event_set (mp_object *event);
+MP_API int mp_event_clear (mp_object *event);
+MP_API int mp_event_is_set (mp_object *event); /* 1 or 0 */
+MP_API int mp_event_wait (mp_object *event, int64_t deadline);
+
+/* ---- Queue (runtime/shm/queue.h, ring.h) ----
+** First in, first out, any number of putters and getters. When put returns the message is visible to all and survives the putter.
+** put: 0, MP_ETIMEDOUT, MP_ECLOSED, MP_E2BIG (larger than maxbytes), MP_EINTR. get: 0, MP_ETIMEDOUT, MP_ECLOSED (closed and drained), MP_E2BIG
+** (*size is then the room that the message needs; it stays). *size: in the room, out the length. Messages that the Lua side put are encoded
+** (docs/reference/transfer.md); bytes put from C are seen there only by a decoder that expects them. */
+struct mp_queue_options {
+  uint32_t maxsize;  /* messages; 0: bounded by maxbytes alone */
+  uint64_t maxbytes; /* payload; 0: an eighth of the machine's memory, at most 4 GiB */
+};
+MP_API int mp_queue_new (const struct mp_queue_options *options, mp_object **out); /* NULL: defaults */
+MP_API int mp_queue_put (mp_object *q, const void *data, size_t size, int64_t deadline);
+MP_API int mp_queue_get (mp_object *q, void *buffer, size_t *size, int64_t deadline);
+MP_API uint32_t mp_queue_size (mp_object *q);
+MP_API int mp_queue_close (mp_object *q, int drop); /* drop: throw away what is inside and settle what join waits for */
+MP_API int mp_queue_task_done (mp_object *q);       /* MP_EMISUSE: more often than got */
+MP_API int mp_queue_join (mp_object *q, int64_t deadline);
+MP_API int mp_queue_fd (mp_object *q); /* readable while a get would not wait, for poll(2); the handle's. Negative: error */
+
+/* ---- Pipe (runtime/shm/pipe.h) ----
+** send: 0, MP_ETIMEDOUT, MP_ECLOSED (nobody holds the other end), MP_E2BIG, MP_EINTR. recv: as a queue's get, and MP_EEOF when nothing is left and nobody
+** holds the other end. Releasing the last reference of a process closes its copy of the end. */
+MP_API int mp_pipe_new (int duplex, mp_object **a, mp_object **b); /* not duplex: a receives, b sends */
+MP_API int mp_pipe_send (mp_object *end, const void *data, size_t size, int64_t deadline);
+MP_API int mp_pipe_recv (mp_object *end, void *buffer, size_t *size, int64_t deadline);
+MP_API int mp_pipe_fd (mp_object *end); /* readable exactly while a recv would not wait */
+
+/* ---- Value, Array (runtime/shm/value.h) ----
+** Numbers in shared memory by type code (c b B h H i I l L q Q f d ?), each access atomic, no lock. MP_EMISUSE: wrong kind; MP_ERANGE: out of range,
+** overflow, or no such index (from 1): nothing has changed. add gives the new value; cas 1 (swapped) or 0 and the present value. */
+typedef struct {
+  char kind;  /* 'i' integer, 'f' float, '?' boolean (0 or 1 in i), 'c' byte (in i) */
+  int64_t i;
+  double f;
+} mp_scalar;
+MP_API int mp_value_new (char code, mp_object **out);
+MP_API int mp_value_get (mp_object *value, mp_scalar *out);
+MP_API int mp_value_set (mp_object *value, mp_scalar v);
+MP_API int mp_value_add (mp_object *value, mp_scalar by, mp_scalar *out);
+MP_API int mp_value_cas (mp_object *value, mp_scalar old, mp_scalar new_value, mp_scalar *now);
+MP_API int mp_array_new (char code, size_t count, mp_object **out);
+MP_API size_t mp_array_count (mp_object *array);
+MP_API int mp_array_get (mp_object *array, size_t index, mp_scalar *out);
+MP_API int mp_array_set (mp_object *array, size_t index, mp_scalar v);
+MP_API int mp_array_add (mp_object *array, size_t index, mp_scalar by, mp_scalar *out);
+
+/* ---- Dict, List (runtime/shm/dict.h, list.h) ----
+** Containers in shared memory; each call is atomic, also when its caller is killed. From C, keys and values are byte strings: Lua's strings. Each
+** call waits for the container until the deadline (MP_ETIMEDOUT, MP_EINTR). get copies to the caller's buffer: MP_EEMPTY no such key,
+** MP_E2BIG with the size in *size, MP_EMISUSE another kind of value is there. incr: an absent key counts as 0; MP_ERANGE on overflow. */
+MP_API int mp_dict_new (mp_object **out);
+MP_API int mp_dict_set (mp_object *dict, const void *key, size_t key_size, const void *value, size_t value_size, int64_t deadline);
+MP_API int mp_dict_get (mp_object *dict, const void *key, size_t key_size, void *value, size_t room, size_t *size, int64_t deadline);
+MP_API int mp_dict_remove (mp_object *dict, const void *key, size_t key_size, int64_t deadline);
+MP_API int mp_dict_incr (mp_object *dict, const void *key, size_t key_size, int64_t by, int64_t *sum, int64_t deadline);
+MP_API int mp_dict_count (mp_object *dict, size_t *n, int64_t deadline);
+MP_API int mp_list_new (mp_object **out);
+MP_API int mp_list_append (mp_object *list, const void *value, size_t size, int64_t deadline);
+MP_API int mp_list_get (mp_object *list, size_t index, void *value, size_t room, size_t *size, int64_t deadline); /* index from 1 */
+MP_API int mp_list_count (mp_object *list, size_t *n, int64_t deadline);
+
 #ifdef __cplusplus
 }
 #endif

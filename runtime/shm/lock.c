@@ -24,8 +24,10 @@ static struct shared *shared_of (mp_object *o) {
   return mpi_seg_at(&o->seg, sizeof(struct mpi_seghdr));
 }
 
-const struct mpi_type mpi_type_lock = {MPI_T_LOCK, "Lock", sizeof(struct lock), MPI_SEG_LOCKPAGE, 1, NULL, NULL};
-const struct mpi_type mpi_type_rlock = {MPI_T_RLOCK, "RLock", sizeof(struct lock), MPI_SEG_LOCKPAGE, 1, NULL, NULL};
+const struct mpi_type mpi_type_lock = {
+  .type = MPI_T_LOCK, .name = "Lock", .size = sizeof(struct lock), .seg_flags = MPI_SEG_LOCKPAGE, .nfds = 1};
+const struct mpi_type mpi_type_rlock = {
+  .type = MPI_T_RLOCK, .name = "RLock", .size = sizeof(struct lock), .seg_flags = MPI_SEG_LOCKPAGE, .nfds = 1};
 
 int mpi_is_lock (const mp_object *o) {
   return o->type == &mpi_type_lock || o->type == &mpi_type_rlock;
