@@ -1,6 +1,6 @@
 -- make lint
 std = "lua54"
-max_line_length = 140
+max_line_length = 160
 read_globals = { "mp" }                 -- mprun's
 self = false
 unused_args = false

@@ -36,6 +36,7 @@ static struct input corpus[MAX_FILES];
 static size_t corpus_n;
 static struct input current;
 static uint64_t state;
+static char crash_name[64];
 
 static uint64_t next_random (void) { /* splitmix64 */
   uint64_t z = (state += UINT64_C(0x9e3779b97f4a7c15));
@@ -47,15 +48,15 @@ static uint64_t next_random (void) { /* splitmix64 */
 static size_t below (size_t n) { return n == 0 ? 0 : (size_t)(next_random() % n); }
 
 static void keep_input (void) { /* also called when a sanitizer is about to end the process */
-  char name[64];
   int fd;
   if (current.data == NULL) return;
-  snprintf(name, sizeof name, "crash-%d", (int)getpid());
-  fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd >= 0) {
-    if (write(fd, current.data, current.size) >= 0) fprintf(stderr, "the input is in %s\n", name);
-    close(fd);
+  fd = open(crash_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return;
+  if (write(fd, current.data, current.size) >= 0) {
+    static const char text[] = "the input is kept in a file crash-<pid>\n";
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) {} /* nothing left to try */
   }
+  close(fd);
 }
 
 static void on_crash (int sig) {
@@ -155,6 +156,7 @@ int main (int argc, char **argv) {
     fprintf(stderr, "usage: %s SECONDS [FOLDER] | -\n", argv[0]);
     return 2;
   }
+  snprintf(crash_name, sizeof crash_name, "crash-%d", (int)getpid());
   signal(SIGABRT, on_crash);
   signal(SIGSEGV, on_crash);
   if (__sanitizer_set_death_callback != NULL) __sanitizer_set_death_callback(keep_input);

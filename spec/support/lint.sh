@@ -25,6 +25,6 @@ if [ -n "$stale" ]; then
   cppcheck --quiet --std=c11 --language=c -j "${JOBS:-2}" --error-exitcode=1 --inline-suppr --suppressions-list=spec/support/cppcheck.txt \
     --enable=warning,portability,performance -Iruntime -D_GNU_SOURCE -D__x86_64__ -D__linux__ $stale || bad="$bad cppcheck"
 fi
-lua=$(find lua scripts spec -name '*.lua' | sort)
+lua=$(find lua scripts spec -name '*.lua' 2>/dev/null | sort)
 if [ -n "$lua" ]; then luacheck --quiet --no-color $lua >build/lint/luacheck || { cat build/lint/luacheck; bad="$bad luacheck"; }; fi
 [ -z "$bad" ] || { echo "lint:$bad found something" >&2; exit 1; }
