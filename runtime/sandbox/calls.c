@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
+#include <pthread.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -206,13 +207,19 @@ struct numbers {
 };
 
 static const int *numbers_of (uint32_t arch) {
-  static _Thread_local struct numbers known[2];
+  static struct numbers known[2]; /* not thread-local: a module loaded late has little room for those */
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
   struct numbers *k = &known[arch == SCMP_ARCH_AARCH64];
   size_t i;
-  if (k->ready && k->arch == arch) return k->nr;
+  (void)pthread_mutex_lock(&lock);
+  if (k->ready && k->arch == arch) {
+    (void)pthread_mutex_unlock(&lock);
+    return k->nr;
+  }
   for (i = 0; mpi_call_rules[i].name != NULL; i++) k->nr[i] = mpi_calls_number(arch, mpi_call_rules[i].name);
   k->arch = arch;
   k->ready = 1;
+  (void)pthread_mutex_unlock(&lock);
   return k->nr;
 }
 
