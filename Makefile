@@ -220,7 +220,8 @@ export MPRUN := $(CURDIR)/$(BUILD)/mprun
 deps:
 	@sh spec/support/deps.sh install
 
-run: deps
+run:
+	@sh spec/support/deps.sh install run
 	@$(MAKE) --no-print-directory all
 	@sh spec/support/tour.sh $(BUILD)/mprun
 
@@ -275,7 +276,7 @@ help:
 
 #? make                  build into build/: mprun, mp.so, libmp.a, libmp.so, libmplua.a, pkg-config files
 #? make deps             install the missing packages (apt-get, as root or through sudo); quiet if none is
-#? make run              deps, build, and a tour of scripts/
+#? make run              install what running needs, build, and a tour of scripts/
 #? make test             deps, build, every test in every mode; the last line is the count
 #?   SUITES="lint c-asan"  only these (names: spec/support/run.sh)
 #? make ctest            the C tests of this mode       WORDS="..." only cases with such names

@@ -1,12 +1,13 @@
 #!/bin/sh
 # deps.sh headers CC LUA_INC   says which package brings a header that is missing; exit 1
-# deps.sh install              installs what is missing, as root or through sudo; silent when nothing is
+# deps.sh install [run]        installs what is missing, as root or through sudo; silent when nothing is. With "run"
+#                              only what building and the scripts need, without what only tests and lint need
 set -u
 
 # Packages of the distribution and what each is for. Nothing else is ever installed.
 BUILD_PACKAGES="gcc make libc6-dev linux-libc-dev liblua5.4-dev libseccomp-dev libssl-dev"
-RUN_PACKAGES="lua5.4 libedit2"
-TEST_PACKAGES="lua-busted lua-check lua-socket lua-cjson clang-tidy cppcheck"
+RUN_PACKAGES="lua5.4 libedit2 lua-socket lua-cjson"
+TEST_PACKAGES="lua-busted lua-check clang-tidy cppcheck"
 
 missing () {
   for p in "$@"; do
@@ -27,6 +28,7 @@ headers)
   [ -z "$bad" ] || { echo "mp: 'make deps' installs what is missing" >&2; exit 1; }
   ;;
 install)
+  [ "${2:-}" != run ] || TEST_PACKAGES=
   command -v dpkg >/dev/null 2>&1 || { echo "mp: no dpkg here: install by hand: $BUILD_PACKAGES $RUN_PACKAGES $TEST_PACKAGES" >&2; exit 0; }
   want=$(missing $BUILD_PACKAGES $RUN_PACKAGES $TEST_PACKAGES)
   [ -n "$want" ] || exit 0
@@ -44,5 +46,5 @@ install)
   [ -z "$left" ] || { echo "mp: still missing after the installation: $left" >&2; exit 1; }
   ;;
 *)
-  echo "usage: deps.sh headers CC LUA_INC | install" >&2; exit 2 ;;
+  echo "usage: deps.sh headers CC LUA_INC | install [run]" >&2; exit 2 ;;
 esac

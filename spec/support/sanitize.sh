@@ -7,3 +7,10 @@ sanitize_env () {
   LSAN_OPTIONS="suppressions=$PWD/spec/support/lsan.supp:print_suppressions=0:${LSAN_OPTIONS:-}"
   export ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS LSAN_OPTIONS
 }
+# Where addresses are more random than gcc 12's sanitizers can bear (they crash at random), $STEADY is what takes the
+# randomness away; else it is empty.
+STEADY=
+case $(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null) in
+29 | 3[0-9]) if setarch -R true 2>/dev/null; then STEADY="setarch -R"; fi ;;
+esac
+export STEADY

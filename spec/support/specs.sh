@@ -29,7 +29,7 @@ esac
 
 printf '%s\n' "$list" | xargs -P "${JOBS:-2}" -I{} sh -c '
   name=$(echo "$1" | tr / .); start=$(date +%s)
-  timeout --kill-after=5 "$5" "$3" "$4" --output=plainTerminal --no-coverage "$1" >"$2/$name.out" 2>&1 </dev/null
+  ${STEADY:-} timeout --kill-after=5 "$5" "$3" "$4" --output=plainTerminal --no-coverage "$1" >"$2/$name.out" 2>&1 </dev/null
   echo "$? $(($(date +%s) - start))" >"$2/$name.rc"' specs {} "$out" "$program" "$busted" "${SPEC_LIMIT:-180}"
 
 passed=0 failed=0
