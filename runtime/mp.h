@@ -86,6 +86,16 @@ MP_API int mp_event_clear (mp_object *event);
 MP_API int mp_event_is_set (mp_object *event); /* 1 or 0 */
 MP_API int mp_event_wait (mp_object *event, int64_t deadline);
 
+/* ---- Semaphore (runtime/shm/semaphore.h) ----
+** Made with `permits` free ones. A permit of an owned semaphore belongs to the thread that acquired it, only that may release it, and it is
+** free again when the thread or its process ends. release: MP_EMISUSE above the first value of a bounded one, MP_ENOTOWNER. */
+#define MP_SEMAPHORE_BOUNDED 1u
+#define MP_SEMAPHORE_OWNED 2u
+MP_API int mp_semaphore_new (unsigned permits, unsigned flags, mp_object **out);
+MP_API int mp_semaphore_acquire (mp_object *semaphore, int64_t deadline);
+MP_API int mp_semaphore_release (mp_object *semaphore, unsigned permits);
+MP_API int mp_semaphore_value (mp_object *semaphore); /* free permits at this moment */
+
 /* ---- Queue (runtime/shm/queue.h, ring.h) ----
 ** First in, first out, any number of putters and getters. When put returns the message is visible to all and survives the putter.
 ** put: 0, MP_ETIMEDOUT, MP_ECLOSED, MP_E2BIG (larger than maxbytes), MP_EINTR. get: 0, MP_ETIMEDOUT, MP_ECLOSED (closed and drained), MP_E2BIG

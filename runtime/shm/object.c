@@ -67,6 +67,7 @@ static struct mpi_object *allocate (const struct mpi_type *t) {
   if (o == NULL) return NULL;
   o->type = t;
   o->refs = 1;
+  o->nfds = t->nfds;
   o->seg = (mpi_seg)MPI_SEG_NONE;
   for (i = 0; i < MPI_OBJECT_FDS; i++) o->fds[i] = -1;
   return o;
@@ -122,20 +123,21 @@ static void close_all (const int *fds, int nfds) {
 }
 
 /* A new handle over descriptors that are all well; on failure they are the caller's still. */
-static int build (const struct mpi_type *t, int detail, const int *fds, struct mpi_object **out) {
+static int build (const struct mpi_type *t, int detail, const int *fds, int nfds, struct mpi_object **out) {
   struct mpi_object *o = allocate(t);
   int rc, i;
   if (o == NULL) return mpi_fail(MP_ENOMEM, "not enough memory");
   o->detail = detail;
+  o->nfds = nfds;
   rc = mpi_seg_attach(&o->seg, fds[0], t->type, t->seg_flags);
   if (rc == 0) {
-    for (i = 0; i < t->nfds; i++) o->fds[i] = fds[i];
+    for (i = 0; i < nfds; i++) o->fds[i] = fds[i];
     rc = t->attach != NULL ? t->attach(o) : 0;
     if (rc == 0) {
       *out = o;
       return 0;
     }
-    for (i = 0; i < t->nfds; i++) o->fds[i] = -1;
+    for (i = 0; i < nfds; i++) o->fds[i] = -1;
     o->seg.fd = -1;
     mpi_seg_fini(&o->seg);
   }
@@ -148,7 +150,7 @@ int mpi_object_adopt (int type, int detail, const int *fds, int nfds, struct mpi
   struct mpi_object *o;
   struct stat st;
   int rc = 0;
-  if (t == NULL || nfds != t->nfds || fstat(fds[0], &st) != 0) {
+  if (t == NULL || nfds > t->nfds || (nfds < t->nfds && type != MPI_T_PIPE) || nfds < 1 || fstat(fds[0], &st) != 0) {
     close_all(fds, nfds);
     return mpi_fail(MP_ECORRUPT, "a handle of no known kind arrived");
   }
@@ -159,7 +161,7 @@ int mpi_object_adopt (int type, int detail, const int *fds, int nfds, struct mpi
     mp_retain(o);
     close_all(fds, nfds);
   } else {
-    rc = build(t, detail, fds, &o);
+    rc = build(t, detail, fds, nfds, &o);
     if (rc == 0) enter(o);
     else close_all(fds, nfds);
   }

@@ -12,7 +12,7 @@
 
 #include "shm/seg.h"
 
-#define MPI_OBJECT_FDS 4
+#define MPI_OBJECT_FDS 5
 
 enum mpi_object_type { /* numbers are on the wire: never renumber */
   MPI_T_LOCK = 1,
@@ -38,7 +38,7 @@ struct mpi_type {
   const char *name;   /* "Queue" */
   size_t size;        /* of the private struct */
   uint32_t seg_flags; /* MPI_SEG_LOCKPAGE or 0 */
-  int nfds;           /* descriptors incl. the segment's */
+  int nfds;           /* descriptors incl. the segment's; of a pipe's end at most, attach checks */
   /* Checks the segment's fields and copies what never changes to private memory; called on create (after the constructor has filled the
   ** segment) and on adoption. May be NULL. */
   int (*attach) (struct mpi_object *o);
@@ -48,7 +48,8 @@ struct mpi_type {
 struct mpi_object {
   const struct mpi_type *type;
   _Atomic int refs;
-  int detail;
+  int detail; /* set before publish */
+  int nfds;   /* of fds in use */
   mpi_seg seg;
   int fds[MPI_OBJECT_FDS]; /* [0] is seg.fd */
   struct mpi_object *next; /* in the table */

@@ -1,0 +1,51 @@
+#include "bind/channel.h"
+
+#include "base/fd.h"
+#include "bind/codec.h"
+
+int mpl_ring_put (lua_State *L, struct mpi_ring *r, int idx, int64_t deadline) {
+  int rc, done;
+  do {
+    struct mpl_parcel *p = mpl_parcel_out(L);
+    struct mpi_msg m;
+    mpl_encode(L, idx, p); /* again after an interruption that raised nothing: a hook may have used the parcel */
+    m.data = p->data;
+    m.size = p->size;
+    m.fds = p->fds;
+    m.nfds = p->nfds;
+    mpl_enter(L);
+    rc = mpi_ring_put(r, &m, 1, &done, deadline);
+    mpl_leave();
+    if (rc == MP_EINTR) mpl_interrupt(L);
+  } while (rc == MP_EINTR);
+  return rc;
+}
+
+int mpl_ring_get (lua_State *L, struct mpi_ring *r, int64_t deadline) {
+  return mpl_ring_get_if(L, r, deadline, NULL, NULL);
+}
+
+int mpl_ring_get_if (lua_State *L, struct mpi_ring *r, int64_t deadline, int (*accept) (void *ud, const unsigned char *head, size_t n), void *ud) {
+  int rc, got;
+  struct mpl_parcel *p;
+  size_t want = 256;
+  do {
+    struct mpi_sink sink = {0};
+    p = mpl_parcel_in(L);
+    if (mpl_parcel_reserve(p, want, MPI_MAX_FDS) != 0) return luaL_error(L, "not enough memory for a message of %I bytes", (lua_Integer)want);
+    sink.data = p->data;
+    sink.room = p->room;
+    sink.fds = p->fds;
+    sink.accept = accept;
+    sink.accept_ud = ud;
+    mpl_enter(L);
+    rc = mpi_ring_get(r, &sink, 1, &got, deadline);
+    mpl_leave();
+    if (rc == MP_EINTR) mpl_interrupt(L);
+    want = sink.size;
+    p->size = sink.size;
+    p->nfds = sink.nfds;
+  } while (rc == MP_EINTR || rc == MP_E2BIG);
+  if (rc == 0) mpl_decode(L, p, MPL_TRUST_CODE);
+  return rc;
+}

@@ -1,0 +1,764 @@
+#include "shm/ring.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/fault.h"
+#include "base/fd.h"
+#include "base/futex.h"
+#include "base/interrupt.h"
+#include "base/spin.h"
+#include "shm/carrier.h"
+
+#ifdef MP_HARD
+#define WINDOW_BYTES 256u /* turn round all the time */
+#define RECLAIM_BYTES 4096u
+#else
+#define WINDOW_BYTES (128u * 1024u)
+#define RECLAIM_BYTES (1024u * 1024u)
+#endif
+
+#define UNITS_MAX (1u << 31)
+
+/* A record: this header, with FDS the number of the attempt, then the payload. */
+struct header {
+  uint32_t size; /* of the payload */
+  uint32_t flags;
+};
+#define SKIP 1u /* nothing here: go on at the start of the area */
+#define FDS 2u
+_Static_assert(sizeof(struct header) == MPI_RING_HEADER, "a small message fits one unit");
+
+static inline uint32_t pos_of (uint64_t side) {
+  return (uint32_t)side;
+}
+
+static inline uint32_t count_of (uint64_t side) {
+  return (uint32_t)(side >> 32);
+}
+
+static inline uint64_t side_of (uint32_t pos, uint32_t count) {
+  return (uint64_t)count << 32 | pos;
+}
+
+static inline char *address (const struct mpi_ring *r, uint32_t pos) {
+  return r->data + (size_t)(pos & (r->units - 1)) * MPI_RING_UNIT;
+}
+
+static inline uint64_t units_for (size_t size, int nfds) {
+  return (size + MPI_RING_HEADER + (nfds > 0 ? 8u : 0u) + MPI_RING_UNIT - 1) / MPI_RING_UNIT;
+}
+
+/* ---- making ---- */
+
+uint64_t mpi_ring_capacity (uint64_t maxbytes) {
+  uint64_t c = 4096;
+  /* Twice the bound and room for headers: a message of maxbytes fits in one piece wherever the positions are. */
+  while (c < 2 * maxbytes + 4096 && c < (uint64_t)UNITS_MAX * MPI_RING_UNIT) c *= 2;
+  return c;
+}
+
+void mpi_ring_format (struct mpi_ring_shared *s, uint64_t maxbytes, uint32_t maxsize) {
+  s->capacity = mpi_ring_capacity(maxbytes);
+  s->maxbytes = maxbytes;
+  s->maxsize = maxsize;
+}
+
+int mpi_ring_attach (struct mpi_ring *r, struct mpi_ring_shared *s, const mpi_seg *seg, size_t data_offset, size_t room) {
+  uint64_t capacity = s->capacity;
+  uint64_t maxbytes = s->maxbytes;
+  if (capacity < 4096 || (capacity & (capacity - 1)) != 0 || capacity > room || capacity / MPI_RING_UNIT > UNITS_MAX ||
+      maxbytes > capacity / 2)
+    return mpi_fail(MP_ECORRUPT, "a ring's bounds are impossible");
+  r->s = s;
+  r->seg = seg;
+  r->data_offset = data_offset;
+  r->data = mpi_seg_at(seg, data_offset);
+  r->units = (uint32_t)(capacity / MPI_RING_UNIT);
+  r->window = WINDOW_BYTES / MPI_RING_UNIT < r->units / 2 ? WINDOW_BYTES / MPI_RING_UNIT : r->units / 2;
+  r->maxbytes = maxbytes;
+  r->maxsize = s->maxsize;
+  r->send_fd = -1;
+  r->recv_fd = -1;
+  r->bell_fd = -1;
+  return 0;
+}
+
+/* ---- putting ---- */
+
+struct place { /* the putters' view while they hold put_latch */
+  uint64_t tail;
+  uint64_t head;
+  uint64_t in;  /* bytes ever put, at tail */
+  uint64_t out; /* bytes ever got, at head or later */
+};
+
+/* bytes_out's slot of head's parity; if getters run on meanwhile it is a later value, which only means more room. */
+static uint64_t bytes_out (const struct mpi_ring *r, uint64_t head) {
+  return mpi_load_acquire(&r->s->bytes_out[count_of(head) & 1]);
+}
+
+/* Where `need` units go: *skip units to leave out first. 0 if they do not fit now. */
+static int fits (const struct mpi_ring *r, const struct place *p, size_t size, uint32_t need, uint32_t *skip) {
+  uint32_t used = pos_of(p->tail) - pos_of(p->head);
+  uint32_t off = pos_of(p->tail) & (r->units - 1);
+  uint64_t backlog = p->in - p->out;
+  uint32_t rest = r->units - off;
+  *skip = 0;
+  if (r->maxsize != 0 && count_of(p->tail) - count_of(p->head) >= r->maxsize) return 0;
+  if (count_of(p->tail) != count_of(p->head) && backlog + size > r->maxbytes) return 0;
+  if (need > rest) {
+    *skip = rest;
+  } else if (off >= r->window && backlog <= r->window * (uint64_t)(MPI_RING_UNIT / 4) && need <= r->window / 4 &&
+             (uint64_t)used + rest + need <= r->units) {
+    *skip = rest; /* turn round early: warm pages */
+  }
+  return (uint64_t)used + *skip + need <= r->units;
+}
+
+static int refresh (const struct mpi_ring *r, struct place *p) {
+  p->head = mpi_load_acquire(&r->s->head);
+  if (pos_of(p->tail) - pos_of(p->head) > r->units) return mpi_fail(MP_ECORRUPT, "a ring's positions are impossible");
+  p->out = bytes_out(r, p->head);
+  mpi_store_relaxed(&r->s->head_seen, p->head);
+  mpi_store_relaxed(&r->s->bytes_seen, p->out);
+  return 0;
+}
+
+static void note_dirty (const struct mpi_ring *r, uint32_t from, uint32_t to) {
+  struct mpi_ring_shared *s = r->s;
+  uint32_t lo = mpi_load_relaxed(&s->dirty_lo);
+  uint32_t hi = mpi_load_relaxed(&s->dirty_hi);
+  if (from < r->window) from = r->window;
+  if (hi <= lo) {
+    mpi_store_relaxed(&s->dirty_lo, from);
+    mpi_store_relaxed(&s->dirty_hi, to);
+    return;
+  }
+  if (from < lo) mpi_store_relaxed(&s->dirty_lo, from);
+  if (to > hi) mpi_store_relaxed(&s->dirty_hi, to);
+}
+
+static void write_record (const struct mpi_ring *r, uint32_t pos, const struct mpi_msg *m, uint32_t attempt) {
+  char *at = address(r, pos);
+  struct header h = {(uint32_t)m->size, m->nfds > 0 ? FDS : 0};
+  memcpy(at, &h, sizeof h);
+  at += sizeof h;
+  if (m->nfds > 0) {
+    uint64_t a = attempt;
+    memcpy(at, &a, sizeof a);
+    at += sizeof a;
+  }
+  if (m->size == 8) memcpy(at, m->data, 8);
+  else if (m->size > 0) memcpy(at, m->data, m->size);
+}
+
+/* Writes one message at the end of what is there; moves p->tail, publishes nothing. 1 written, 0 does not fit, or negative. */
+static int append (const struct mpi_ring *r, struct place *p, const struct mpi_msg *m) {
+  uint32_t need = (uint32_t)units_for(m->size, m->nfds);
+  uint32_t skip, pos, attempt = 0;
+  int rc;
+  if (!fits(r, p, m->size, need, &skip)) {
+    rc = refresh(r, p);
+    if (rc != 0) return rc;
+    if (!fits(r, p, m->size, need, &skip)) return 0;
+  }
+  pos = pos_of(p->tail);
+  if (skip > 0) {
+    struct header h = {0, SKIP};
+    memcpy(address(r, pos), &h, sizeof h);
+    pos += skip;
+  }
+  if (m->nfds > 0) {
+    attempt = ++r->s->attempt;
+    rc = mpi_carrier_send(r->send_fd, MPI_REC_FDS, count_of(p->tail) + 1, attempt, m->fds, m->nfds);
+    if (rc != 0) return rc;
+    MPI_POINT("ring.put.carried");
+  }
+  write_record(r, pos, m, attempt);
+  if ((pos & (r->units - 1)) + need > r->window) note_dirty(r, pos & (r->units - 1), (pos & (r->units - 1)) + need);
+  p->tail = side_of(pos + need, count_of(p->tail) + 1);
+  p->in += m->size;
+  return 1;
+}
+
+/* Wakes a pipe's sleeping receiver, which polls; as mpi_waitq_wake, and for the same reasons in this order. */
+static void wake_poller (const struct mpi_ring *r, mpi_waitq *w, int fd, int as_record) {
+  static const uint64_t one = 1;
+  uint32_t seen = mpi_load(&w->sleepers);
+  if (as_record) (void)mpi_carrier_send(fd, MPI_REC_SPACE, 0, 0, NULL, 0);
+  else (void)!write(fd, &one, sizeof one);
+  (void)mpi_cas(&w->sleepers, &seen, seen & ~1u);
+  (void)r;
+}
+
+static struct mpi_bell_fds bell_fds (const struct mpi_ring *r) {
+  struct mpi_bell_fds fds = {r->bell_fd, r->bell_fd};
+  return fds;
+}
+
+/* Tells those who sleep, then makes the messages visible; architecture 2. */
+static void publish (const struct mpi_ring *r, const struct place *p) {
+  struct mpi_ring_shared *s = r->s;
+  mpi_store_relaxed(&s->bytes_in[count_of(p->tail) & 1], p->in);
+  MPI_POINT("ring.put.written");
+  if (__builtin_expect(!r->polls, 1)) mpi_announce(&s->nonempty, 1);
+  else if (mpi_load(&s->nonempty.sleepers) & 1) wake_poller(r, &s->nonempty, r->bell_fd, 0);
+  mpi_bell_ring_if_armed(&s->bell, bell_fds(r));
+  MPI_POINT("ring.put.announced");
+  mpi_store_release(&s->tail, p->tail); /* orders the payload before it */
+  MPI_POINT("ring.put.committed");
+}
+
+/* As many as fit now. Latch held. bytes_in has one slot for each parity of the count, so each store of the tail moves it by an odd number: an
+** even batch goes in two. A message with descriptors goes alone. */
+static int put_some (const struct mpi_ring *r, const struct mpi_msg *msgs, int n, int *done) {
+  struct mpi_ring_shared *s = r->s;
+  struct place p, previous;
+  uint64_t published;
+  int put = 0;
+  int rc = 1;
+  p.tail = mpi_load_relaxed(&s->tail);
+  p.head = mpi_load_relaxed(&s->head_seen);
+  p.in = mpi_load_relaxed(&s->bytes_in[count_of(p.tail) & 1]);
+  p.out = mpi_load_relaxed(&s->bytes_seen);
+  if (pos_of(p.tail) - pos_of(p.head) > r->units) {
+    rc = refresh(r, &p);
+    if (rc != 0) return rc;
+    rc = 1;
+  }
+  published = p.tail;
+  previous = p;
+  while (put < n && rc == 1) {
+    struct place before = p;
+    int alone = msgs[put].nfds > 0;
+    if (alone && before.tail != published) break; /* the batch so far first; the caller comes again */
+    rc = append(r, &p, &msgs[put]);
+    if (rc != 1) break;
+    previous = before;
+    put++;
+    if (alone) break;
+  }
+  if (put > 0) {
+    if (put % 2 == 0) publish(r, &previous);
+    publish(r, &p);
+  }
+  *done += put;
+  if (rc < 0) return rc;
+  return rc == 0 ? 1 : 0;
+}
+
+struct fit_query {
+  struct mpi_ring *r;
+  size_t size;
+  uint32_t need;
+};
+
+static int can_put (void *ud) {
+  const struct fit_query *q = ud;
+  const struct mpi_ring_shared *s = q->r->s;
+  struct place p;
+  uint32_t skip;
+  if (mpi_load(&s->closed) != 0) return 1;
+  p.tail = mpi_load(&s->tail);
+  p.head = mpi_load(&s->head);
+  p.in = mpi_load(&s->bytes_in[count_of(p.tail) & 1]);
+  p.out = bytes_out(q->r, p.head);
+  return pos_of(p.tail) - pos_of(p.head) > q->r->units || fits(q->r, &p, q->size, q->need, &skip);
+}
+
+/* One sleep on descriptors: 0 (look at revents, look again), MP_ETIMEDOUT, MP_EINTR. */
+static int sleep_in_poll (struct pollfd *p, nfds_t n, int64_t deadline, int *slice) {
+  int64_t now = mp_now();
+  int64_t until;
+  struct timespec ts;
+  int rc;
+  if (mpi_interrupted()) return MP_EINTR;
+  until = deadline <= now ? now : mpi_slice_end(now, deadline, slice);
+  ts = mpi_timespec(until - now);
+  rc = ppoll(p, n, &ts, NULL);
+  if (rc > 0) return 0;
+  if (rc < 0 && errno != EINTR) return mpi_fail_errno("ppoll");
+  if (rc == 0 && until >= deadline) return MP_ETIMEDOUT;
+  return mpi_interrupted() ? MP_EINTR : 0;
+}
+
+/* A pipe's sender that waits for room polls its end of the carrier: getters send SPACE, and the end of all getters is a hang-up. */
+static int wait_space_polling (struct mpi_ring *r, struct fit_query *q, int64_t deadline) {
+  struct mpi_ring_shared *s = r->s;
+  int slice = 0;
+  int rc = mpi_turnstile_enter(&s->put_turnstile, deadline);
+  if (rc != 0) return rc;
+  for (;;) {
+    struct pollfd p = {r->send_fd, POLLIN, 0};
+    (void)mpi_fetch_add(&s->space.sleepers, 2);
+    (void)mpi_fetch_or(&s->space.sleepers, 1);
+    rc = mpi_latch_pass(&s->get_latch, deadline);
+    if (rc == 0) rc = mpi_latch_pass(&s->put_latch, deadline);
+    if (rc != 0 || can_put(q)) break;
+    rc = sleep_in_poll(&p, 1, deadline, &slice);
+    if (rc != 0) break;
+    if (p.revents & (POLLHUP | POLLERR)) {
+      rc = MP_ECLOSED;
+      break;
+    }
+    if (p.revents & POLLIN) mpi_carrier_drop_all(r->send_fd);
+  }
+  mpi_latch_unlock(&s->put_turnstile);
+  return rc;
+}
+
+static int spin_until (struct mpi_ring *r, int *credit, int (*ready) (void *ud), void *ud) {
+  int spins = mpi_spin_begin(credit);
+  int i;
+  (void)r;
+  for (i = 0; i < spins; i++) {
+    if (ready(ud)) {
+      mpi_spin_end(credit, 1);
+      return 1;
+    }
+    mpi_relax();
+  }
+  if (spins > 0) mpi_spin_end(credit, 0);
+  return 0;
+}
+
+static int wait_space (struct mpi_ring *r, const struct mpi_msg *m, int64_t deadline) {
+  struct mpi_ring_shared *s = r->s;
+  struct fit_query q = {r, m->size, (uint32_t)units_for(m->size, m->nfds)};
+  if (deadline == 0) return can_put(&q) ? 0 : MP_ETIMEDOUT;
+  if (spin_until(r, &r->put_credit, can_put, &q)) return 0;
+  if (r->polls) return wait_space_polling(r, &q, deadline);
+  return mpi_waitq_wait2(&s->nonfull, &s->get_latch, &s->put_latch, &s->put_turnstile, can_put, &q, deadline);
+}
+
+/* The socket takes no more descriptors: back-pressure. Records leave as messages are got; too many in flight for the user is rarer, so the
+** naps are short. */
+static int wait_carrier (const struct mpi_ring *r, int64_t deadline) {
+  int64_t now = mp_now();
+  int64_t nap = now + 10 * MPI_NS_PER_MS;
+  int slice = 0;
+  struct pollfd p = {r->send_fd, POLLOUT, 0};
+  int rc;
+  if (now >= deadline) return MP_ETIMEDOUT;
+  rc = sleep_in_poll(&p, 1, nap < deadline ? nap : deadline, &slice);
+  if (p.revents & POLLHUP) return MP_ECLOSED;
+  return rc == MP_ETIMEDOUT && nap < deadline ? 0 : rc;
+}
+
+/* Is a reader of the pipe left? The kernel knows, so asking costs a system call: once a tick of the coarse clock (a few ms). */
+static int reader_gone (struct mpi_ring *r, int now) {
+  struct timespec ts;
+  int64_t tick;
+  (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+  tick = (int64_t)ts.tv_sec * MPI_NS_PER_S + ts.tv_nsec;
+  if (!now && tick == r->peer_checked) return 0;
+  r->peer_checked = tick;
+  return mpi_carrier_hung_up(r->send_fd);
+}
+
+int mpi_ring_put (struct mpi_ring *r, const struct mpi_msg *msgs, int n, int *done, int64_t deadline) {
+  struct mpi_ring_shared *s = r->s;
+  int i, rc;
+  *done = 0;
+  for (i = 0; i < n; i++)
+    if (msgs[i].size > r->maxbytes && (!r->polls || msgs[i].size > (uint64_t)r->units * MPI_RING_UNIT / 2 - 64))
+      return mpi_fail(MP_E2BIG, "a message of %zu bytes is larger than the limit of %llu", msgs[i].size,
+                      (unsigned long long)(r->polls ? (uint64_t)r->units * MPI_RING_UNIT / 2 - 64 : r->maxbytes));
+  if (r->polls && reader_gone(r, 0)) return MP_ECLOSED;
+  for (;;) {
+    int inherited;
+    rc = mpi_latch_lock(&s->put_latch, deadline);
+    if (rc < 0) return rc;
+    inherited = rc == MP_ABANDONED;
+    if (mpi_load(&s->closed) != 0) rc = MP_ECLOSED;
+    else rc = put_some(r, msgs + *done, n - *done, done);
+    mpi_latch_unlock(&s->put_latch);
+    if (inherited) mpi_ring_tidy(r);
+    if (rc == 0) {
+      if (*done == n) return 0;
+      continue;
+    }
+    if (rc == 1) {
+      if (r->polls && reader_gone(r, 1)) return MP_ECLOSED;
+      rc = wait_space(r, &msgs[*done], deadline);
+    } else if (rc == MP_EFULL) {
+      rc = wait_carrier(r, deadline);
+    }
+    if (rc != 0) return rc;
+  }
+}
+
+/* ---- getting ---- */
+
+static int has_message (const struct mpi_ring *r) {
+  return pos_of(mpi_load(&r->s->tail)) != pos_of(mpi_load(&r->s->head));
+}
+
+static int can_get (void *ud) {
+  const struct mpi_ring *r = ud;
+  return has_message(r) || mpi_load(&r->s->closed) != 0;
+}
+
+/* Gives pages back that neither live messages nor the warm window use. Latch: none held. */
+static void reclaim (struct mpi_ring *r) {
+  struct mpi_ring_shared *s = r->s;
+  uint64_t tail, head;
+  uint32_t h, t, lo, hi, mask = r->units - 1;
+  if (mpi_latch_lock(&s->put_latch, 0) < 0) return;
+  tail = mpi_load(&s->tail);
+  head = mpi_load(&s->head);
+  lo = mpi_load_relaxed(&s->dirty_lo);
+  hi = mpi_load_relaxed(&s->dirty_hi);
+  if (hi > r->units) hi = r->units;
+  if (lo < r->window) lo = r->window;
+  if (hi > lo && pos_of(tail) - pos_of(head) <= r->units) {
+    uint32_t from = lo, to = hi;
+    h = pos_of(head) & mask;
+    t = pos_of(tail) & mask;
+    if (pos_of(tail) == pos_of(head)) {
+      mpi_store_relaxed(&s->dirty_lo, 0);
+      mpi_store_relaxed(&s->dirty_hi, 0);
+    } else if (h < t) { /* live: [h, t) */
+      if (t <= lo) { /* all of it below: the rest is of an earlier lap */
+        mpi_store_relaxed(&s->dirty_hi, 0);
+      } else {
+        to = h;
+        if (h > lo) mpi_store_relaxed(&s->dirty_lo, h);
+      }
+    } else { /* live: [h, end) and [0, t) */
+      from = t > lo ? t : lo;
+      to = h;
+    }
+    if (to > hi) to = hi;
+    if (to > from)
+      mpi_seg_punch(r->seg, r->data_offset + (size_t)from * MPI_RING_UNIT, (size_t)(to - from) * MPI_RING_UNIT);
+  }
+  mpi_latch_unlock(&s->put_latch);
+}
+
+struct batch { /* the getters' view while they hold get_latch */
+  uint64_t head;
+  uint64_t tail;
+  uint64_t out;
+};
+
+static int refresh_tail (const struct mpi_ring *r, struct batch *b) {
+  b->tail = mpi_load_acquire(&r->s->tail);
+  if (pos_of(b->tail) - pos_of(b->head) > r->units) return mpi_fail(MP_ECORRUPT, "a ring's positions are impossible");
+  mpi_store_relaxed(&r->s->tail_seen, b->tail);
+  return 0;
+}
+
+/* Copies the next message to the sink and moves b->head. 1 taken, 0 none there, or negative. `attempt`: of its descriptors, 0 if none. */
+static int take (const struct mpi_ring *r, struct batch *b, struct mpi_sink *sink, int first, uint32_t *attempt) {
+  for (;;) {
+    uint32_t used = pos_of(b->tail) - pos_of(b->head);
+    uint32_t off = pos_of(b->head) & (r->units - 1);
+    const char *at = address(r, pos_of(b->head));
+    struct header h;
+    uint64_t need, a;
+    int rc;
+    if (used == 0) return 0;
+    memcpy(&h, at, sizeof h);
+    __asm__ __volatile__("" ::: "memory"); /* h is a copy: it is not read from shared memory again */
+    if (h.flags & SKIP) {
+      if (r->units - off > used) return mpi_fail(MP_ECORRUPT, "a ring's skip is impossible");
+      b->head = side_of(pos_of(b->head) + (r->units - off), count_of(b->head));
+      continue;
+    }
+    need = units_for(h.size, (h.flags & FDS) ? 1 : 0);
+    if (need > used || off + need > r->units) return mpi_fail(MP_ECORRUPT, "a message's length is impossible");
+    if (h.size > sink->room - sink->size) {
+      if (!first) return 0; /* just the batch is full */
+      sink->size = h.size;
+      return MP_E2BIG;
+    }
+    at += sizeof h;
+    if (h.flags & FDS) {
+      if (!first) return 0; /* goes alone */
+      memcpy(&a, at, sizeof a);
+      at += sizeof a;
+      rc = mpi_carrier_find(r->recv_fd, count_of(b->head) + 1, (uint32_t)a, sink->fds, &sink->nfds);
+      if (rc != 0) {
+        if (rc == MP_ECORRUPT) b->head = side_of(pos_of(b->head) + (uint32_t)need, count_of(b->head) + 1);
+        return rc;
+      }
+      *attempt = (uint32_t)a;
+    }
+    if (h.size == 8) memcpy(sink->data + sink->size, at, 8);
+    else if (h.size > 0) memcpy(sink->data + sink->size, at, h.size);
+    if (sink->accept != NULL && !sink->accept(sink->accept_ud, sink->data + sink->size, h.size < 8 ? h.size : 8)) {
+      while (sink->nfds > 0) (void)close(sink->fds[--sink->nfds]);
+      return mpi_fail(MP_ERANGE, "the next message is not of the kind that was asked for");
+    }
+    sink->size += h.size;
+    b->out += h.size;
+    b->head = side_of(pos_of(b->head) + (uint32_t)need, count_of(b->head) + 1);
+    return 1;
+  }
+}
+
+static void commit_head (const struct mpi_ring *r, const struct batch *b) {
+  struct mpi_ring_shared *s = r->s;
+  mpi_store_relaxed(&s->bytes_out[count_of(b->head) & 1], b->out);
+  MPI_POINT("ring.get.copied");
+  mpi_announce(&s->nonfull, 1);
+  if (__builtin_expect(r->polls, 0) && (mpi_load(&s->space.sleepers) & 1)) wake_poller(r, &s->space, r->recv_fd, 1);
+  MPI_POINT("ring.get.announced");
+  mpi_store_release(&s->head, b->head); /* the payload was read before */
+  MPI_POINT("ring.get.committed");
+}
+
+static int get_some (struct mpi_ring *r, struct mpi_sink *sink, int max, int *got) {
+  struct mpi_ring_shared *s = r->s;
+  struct batch b, previous;
+  uint32_t attempt = 0;
+  uint64_t start;
+  int rc = 0;
+  if (mpi_load(&s->closed) == 2) return 0;
+  b.head = mpi_load_relaxed(&s->head);
+  b.tail = mpi_load_relaxed(&s->tail_seen);
+  b.out = mpi_load_relaxed(&s->bytes_out[count_of(b.head) & 1]);
+  start = b.head;
+  if (pos_of(b.tail) == pos_of(b.head) || pos_of(b.tail) - pos_of(b.head) > r->units) {
+    rc = refresh_tail(r, &b);
+    if (rc != 0) return rc;
+  }
+  previous = b;
+  while (*got < max && attempt == 0) {
+    struct batch before = b;
+    rc = take(r, &b, sink, *got == 0, &attempt);
+    if (rc == 0 && pos_of(b.tail) == pos_of(b.head)) { /* empty as far as we knew: look again, once */
+      rc = refresh_tail(r, &b);
+      if (rc == 0 && pos_of(b.tail) != pos_of(b.head)) rc = take(r, &b, sink, *got == 0, &attempt);
+    }
+    if (rc != 1) break;
+    previous = before;
+    if (sink->ends != NULL) sink->ends[*got] = sink->size;
+    (*got)++;
+  }
+  if (b.head != start) { /* as in put_some: an odd number of messages a store */
+    if (*got > 0 && *got % 2 == 0) {
+      previous.tail = b.tail;
+      commit_head(r, &previous);
+    }
+    commit_head(r, &b);
+    if (attempt != 0) mpi_carrier_drop_first(r->recv_fd);
+  }
+  return rc < 0 && *got == 0 ? rc : 0;
+}
+
+/* Puts the bell right: what is not armed is only the receivers' alarm clock, and is emptied. */
+static void settle_bell (struct mpi_ring *r, int only_if_quiet) {
+  struct mpi_ring_shared *s = r->s;
+  uint64_t value;
+  int ready;
+  if (mpi_latch_lock(&s->put_latch, 0) < 0) return;
+  ready = can_get(r);
+  if (mpi_load(&s->bell.word) & MPI_BELL_ARMED) {
+    if (!ready) mpi_bell_silence(&s->bell, bell_fds(r));
+    if (!only_if_quiet) mpi_bell_settle(&s->bell, bell_fds(r), ready);
+  } else if (r->polls) {
+    (void)!read(r->bell_fd, &value, sizeof value);
+  }
+  mpi_latch_unlock(&s->put_latch);
+}
+
+static int wait_message_polling (struct mpi_ring *r, int64_t deadline) {
+  struct mpi_ring_shared *s = r->s;
+  int slice = 0;
+  int woken = 0;
+  int rc = mpi_turnstile_enter(&s->get_turnstile, deadline);
+  if (rc != 0) return rc;
+  while (!woken) {
+    struct pollfd p[2] = {{r->bell_fd, POLLIN, 0}, {r->recv_fd, 0, 0}};
+    (void)mpi_fetch_add(&s->nonempty.sleepers, 2);
+    (void)mpi_fetch_or(&s->nonempty.sleepers, 1);
+    rc = mpi_latch_pass(&s->put_latch, deadline);
+    if (rc != 0 || can_get(r)) break;
+    rc = sleep_in_poll(p, 2, deadline, &slice);
+    if (rc != 0 || can_get(r)) {
+      woken = p[0].revents != 0;
+      break;
+    }
+    if (p[1].revents & (POLLHUP | POLLERR)) {
+      rc = can_get(r) ? 0 : MP_EEOF;
+      break;
+    }
+    woken = p[0].revents != 0; /* the latch is not ours to take inside the turnstile */
+  }
+  mpi_latch_unlock(&s->get_turnstile);
+  if (woken) settle_bell(r, 0);
+  return rc;
+}
+
+static int wait_message (struct mpi_ring *r, int64_t deadline) {
+  struct mpi_ring_shared *s = r->s;
+  if (deadline == 0) {
+    if (can_get(r)) return 0;
+    if (r->polls && mpi_carrier_hung_up(r->recv_fd)) return can_get(r) ? 0 : MP_EEOF;
+    return MP_ETIMEDOUT;
+  }
+  if (spin_until(r, &r->get_credit, can_get, r)) return 0;
+  if (r->polls) return wait_message_polling(r, deadline);
+  return mpi_waitq_wait(&s->nonempty, &s->put_latch, &s->get_turnstile, can_get, r, deadline);
+}
+
+/* Time to look for memory to give back: the head has left the window and gone on far enough, or has turned round. */
+static int reclaim_due (const struct mpi_ring *r) {
+  struct mpi_ring_shared *s = r->s;
+  uint32_t pos = pos_of(mpi_load_relaxed(&s->head));
+  uint32_t mark = mpi_load_relaxed(&s->reclaim_mark);
+  if (pos - mark < RECLAIM_BYTES / MPI_RING_UNIT && (has_message(r) || mpi_load_relaxed(&s->dirty_hi) <= mpi_load_relaxed(&s->dirty_lo) ||
+                                                     pos - mark < 4096 / MPI_RING_UNIT))
+    return 0;
+  mpi_store_relaxed(&s->reclaim_mark, pos);
+  return mpi_load_relaxed(&s->dirty_hi) > mpi_load_relaxed(&s->dirty_lo);
+}
+
+int mpi_ring_get (struct mpi_ring *r, struct mpi_sink *sink, int max, int *got, int64_t deadline) {
+  struct mpi_ring_shared *s = r->s;
+  int rc;
+  *got = 0;
+  for (;;) {
+    uint32_t closed = mpi_load(&s->closed); /* before the look: what was put before a close is drained */
+    sink->size = 0;
+    sink->nfds = 0;
+    rc = mpi_latch_lock(&s->get_latch, deadline);
+    if (rc < 0) return rc;
+    if (rc == MP_ABANDONED && r->recv_fd >= 0) mpi_carrier_drop_stale(r->recv_fd, count_of(mpi_load(&s->head)));
+    rc = get_some(r, sink, max, got);
+    mpi_latch_unlock(&s->get_latch);
+    if (*got > 0) {
+      if (__builtin_expect(mpi_load(&s->bell.word) == (MPI_BELL_ARMED | MPI_BELL_RUNG), 0) && !can_get(r)) settle_bell(r, 1);
+      if (__builtin_expect(reclaim_due(r), 0)) reclaim(r);
+      return 0;
+    }
+    if (rc != 0) return rc;
+    if (closed != 0) return MP_ECLOSED;
+    rc = wait_message(r, deadline);
+    if (rc != 0) return rc;
+  }
+}
+
+/* ---- looking, closing, settling ---- */
+
+int mpi_ring_await (struct mpi_ring *r, int64_t deadline) {
+  for (;;) {
+    int rc;
+    if (can_get(r)) return 0;
+    rc = wait_message(r, deadline);
+    if (rc != 0) return rc;
+  }
+}
+
+uint32_t mpi_ring_size (const struct mpi_ring *r) {
+  struct mpi_ring_shared *s = r->s;
+  for (;;) { /* both sides as of one moment */
+    uint64_t head = mpi_load(&s->head);
+    uint64_t tail = mpi_load(&s->tail);
+    if (mpi_load(&s->head) == head) return mpi_load(&s->closed) == 2 ? 0 : count_of(tail) - count_of(head);
+  }
+}
+
+int mpi_ring_full (const struct mpi_ring *r) {
+  if (r->maxsize != 0) return mpi_ring_size(r) >= r->maxsize;
+  {
+    uint64_t head = mpi_load(&r->s->head);
+    uint64_t tail = mpi_load(&r->s->tail);
+    return mpi_load(&r->s->bytes_in[count_of(tail) & 1]) - bytes_out(r, head) >= r->maxbytes;
+  }
+}
+
+int mpi_ring_ready (struct mpi_ring *r) {
+  if (can_get(r)) return 1;
+  if (r->polls && mpi_carrier_hung_up(r->recv_fd)) return 1;
+  return 0;
+}
+
+int mpi_ring_close (struct mpi_ring *r, int drop) {
+  struct mpi_ring_shared *s = r->s;
+  uint32_t want = drop ? 2 : 1;
+  int rc = mpi_latch_lock(&s->put_latch, MP_NEVER);
+  if (rc < 0) return rc;
+  if (mpi_load(&s->closed) < want) {
+    mpi_announce(&s->nonempty, INT_MAX);
+    mpi_announce(&s->nonfull, INT_MAX);
+    mpi_announce(&s->joiners, INT_MAX);
+    mpi_bell_ring_if_armed(&s->bell, bell_fds(r));
+    MPI_POINT("ring.close.announced");
+    mpi_store(&s->closed, want);
+    MPI_POINT("ring.close.committed");
+  }
+  mpi_latch_unlock(&s->put_latch);
+  if (drop) { /* descriptors in flight and memory go at once */
+    rc = mpi_latch_lock(&s->get_latch, MP_NEVER);
+    if (rc < 0) return rc;
+    mpi_carrier_drop_attempts(r->recv_fd, s->attempt);
+    mpi_seg_punch(r->seg, r->data_offset, (size_t)r->units * MPI_RING_UNIT);
+    mpi_latch_unlock(&s->get_latch);
+  }
+  return 0;
+}
+
+static int all_done (void *ud) {
+  const struct mpi_ring *r = ud;
+  return mpi_load(&r->s->closed) == 2 || count_of(mpi_load(&r->s->tail)) == mpi_load(&r->s->done);
+}
+
+int mpi_ring_task_done (struct mpi_ring *r) {
+  struct mpi_ring_shared *s = r->s;
+  uint32_t done;
+  int rc = mpi_latch_lock(&s->done_latch, MP_NEVER);
+  if (rc < 0) return rc;
+  done = mpi_load_relaxed(&s->done);
+  if (done == count_of(mpi_load(&s->head))) {
+    rc = mpi_fail(MP_EMISUSE, "called more often than items were got");
+  } else {
+    rc = 0;
+    if (done + 1 == count_of(mpi_load(&s->tail))) mpi_announce(&s->joiners, INT_MAX);
+    MPI_POINT("ring.task_done.announced");
+    mpi_store(&s->done, done + 1);
+  }
+  mpi_latch_unlock(&s->done_latch);
+  return rc;
+}
+
+int mpi_ring_join (struct mpi_ring *r, int64_t deadline) {
+  struct mpi_ring_shared *s = r->s;
+  if (all_done(r)) return 0;
+  if (deadline == 0) return MP_ETIMEDOUT;
+  for (;;) {
+    int rc = mpi_waitq_wait2(&s->joiners, &s->done_latch, &s->put_latch, NULL, all_done, r, deadline);
+    if (rc != 0) return rc;
+    if (all_done(r)) return 0;
+  }
+}
+
+int mpi_ring_arm (struct mpi_ring *r) {
+  struct mpi_ring_shared *s = r->s;
+  int rc;
+  if (mpi_load(&s->bell.word) & MPI_BELL_ARMED) return 0;
+  rc = mpi_latch_lock(&s->put_latch, MP_NEVER);
+  if (rc < 0) return rc;
+  mpi_bell_arm(&s->bell, bell_fds(r), can_get(r));
+  mpi_latch_unlock(&s->put_latch);
+  return 0;
+}
+
+void mpi_ring_tidy (struct mpi_ring *r) {
+  struct mpi_ring_shared *s = r->s;
+  uint32_t attempt;
+  settle_bell(r, 0);
+  if (r->recv_fd < 0 || mpi_latch_lock(&s->get_latch, 0) < 0) return;
+  attempt = s->attempt;
+  if (mpi_latch_pass(&s->put_latch, 0) == 0 && !has_message(r)) mpi_carrier_drop_attempts(r->recv_fd, attempt);
+  mpi_latch_unlock(&s->get_latch);
+}
