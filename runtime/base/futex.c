@@ -43,27 +43,37 @@ int mpi_futex_wait (mpi_a32 *word, uint32_t seen, int64_t deadline) {
   return outcome(syscall(SYS_futex, word, FUTEX_WAIT_BITSET, seen, &ts, NULL, FUTEX_BITSET_MATCH_ANY));
 }
 
-int mpi_futex_wait2 (mpi_a32 *w1, uint32_t seen1, mpi_a32 *w2, uint32_t seen2, int64_t deadline) {
+static int none_changed (const struct mpi_watched *list, int n) {
+  int i;
+  for (i = 0; i < n; i++)
+    if (mpi_load(list[i].word) != list[i].seen) return 0;
+  return 1;
+}
+
+static int wait_many (const struct mpi_watched *list, int n, int64_t deadline) {
   static _Atomic int missing;
-  struct waitv v[2] = {
-    {seen1, (uint64_t)(uintptr_t)w1, 2 /* FUTEX2_SIZE_U32 */, 0},
-    {seen2, (uint64_t)(uintptr_t)w2, 2, 0},
-  };
-  int64_t now, soon;
-  int rc;
-  if (deadline <= 0) return mpi_load(w1) == seen1 && mpi_load(w2) == seen2 ? MP_ETIMEDOUT : 0;
+  struct waitv v[MPI_SLEEP_MANY];
+  int64_t soon;
+  int rc, i;
+  if (deadline <= 0) return none_changed(list, n) ? MP_ETIMEDOUT : 0;
   if (mpi_fault_early_return()) return 0;
   if (!missing) {
     struct timespec ts = mpi_timespec(deadline == MP_NEVER ? INT64_C(3000000000) * MPI_NS_PER_S : deadline);
-    long r = syscall(SYS_futex_waitv, v, 2, 0, &ts, CLOCK_MONOTONIC);
+    long r;
+    for (i = 0; i < n; i++) v[i] = (struct waitv){list[i].seen, (uint64_t)(uintptr_t)list[i].word, 2 /* FUTEX2_SIZE_U32 */, 0};
+    r = syscall(SYS_futex_waitv, v, n, 0, &ts, CLOCK_MONOTONIC);
     if (r >= 0 || (errno != ENOSYS && errno != EPERM)) return outcome(r);
     missing = 1;
   }
-  if (mpi_load(w2) != seen2) return 0;
-  now = mp_now();
-  soon = now + 50 * MPI_NS_PER_MS;
-  rc = mpi_futex_wait(w1, seen1, soon < deadline ? soon : deadline);
+  if (!none_changed(list, n)) return 0;
+  soon = mp_now() + 50 * MPI_NS_PER_MS;
+  rc = mpi_futex_wait(list[0].word, list[0].seen, soon < deadline ? soon : deadline);
   return rc == MP_ETIMEDOUT && soon < deadline ? 0 : rc;
+}
+
+int mpi_futex_wait2 (mpi_a32 *w1, uint32_t seen1, mpi_a32 *w2, uint32_t seen2, int64_t deadline) {
+  const struct mpi_watched list[2] = {{w1, seen1}, {w2, seen2}};
+  return wait_many(list, 2, deadline);
 }
 
 void mpi_futex_wake (mpi_a32 *word, int n) {
@@ -87,12 +97,17 @@ int mpi_sleep_on (mpi_a32 *word, uint32_t seen, int64_t deadline, int *slice) {
   return judge(mpi_futex_wait(word, seen, until), until, deadline);
 }
 
-int mpi_sleep_on2 (mpi_a32 *w1, uint32_t seen1, mpi_a32 *w2, uint32_t seen2, int64_t deadline, int *slice) {
+int mpi_sleep_on_many (const struct mpi_watched *list, int n, int64_t deadline, int *slice) {
   int64_t now, until;
   if (mpi_interrupted()) return MP_EINTR;
-  if (deadline <= 0) return mpi_load(w1) == seen1 && mpi_load(w2) == seen2 ? MP_ETIMEDOUT : 0;
+  if (deadline <= 0) return none_changed(list, n) ? MP_ETIMEDOUT : 0;
   now = mp_now();
-  if (now >= deadline) return mpi_load(w1) == seen1 && mpi_load(w2) == seen2 ? MP_ETIMEDOUT : 0;
+  if (now >= deadline) return none_changed(list, n) ? MP_ETIMEDOUT : 0;
   until = mpi_slice_end(now, deadline, slice);
-  return judge(mpi_futex_wait2(w1, seen1, w2, seen2, until), until, deadline);
+  return judge(wait_many(list, n, until), until, deadline);
+}
+
+int mpi_sleep_on2 (mpi_a32 *w1, uint32_t seen1, mpi_a32 *w2, uint32_t seen2, int64_t deadline, int *slice) {
+  const struct mpi_watched list[2] = {{w1, seen1}, {w2, seen2}};
+  return mpi_sleep_on_many(list, 2, deadline, slice);
 }

@@ -23,4 +23,13 @@ void mpi_futex_wake (mpi_a32 *word, int n);
 int mpi_sleep_on (mpi_a32 *word, uint32_t seen, int64_t deadline, int *slice);
 int mpi_sleep_on2 (mpi_a32 *w1, uint32_t seen1, mpi_a32 *w2, uint32_t seen2, int64_t deadline, int *slice);
 
+/* Sleeps on up to MPI_SLEEP_MANY words at once; each must still hold its value. Where the kernel lacks futex_waitv, on the first
+** in short slices. */
+#define MPI_SLEEP_MANY 128
+struct mpi_watched {
+  mpi_a32 *word;
+  uint32_t seen;
+};
+int mpi_sleep_on_many (const struct mpi_watched *list, int n, int64_t deadline, int *slice);
+
 #endif
