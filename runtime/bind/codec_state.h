@@ -1,0 +1,105 @@
+/* codec_state.h -- what encode.c, decode.c, codec.c and names.c share. Not for others: codec.h is.
+** Memory   one struct mpl_codec in a userdata of the registry, freed with the Lua state. Levels are added when Lua code that runs inside a
+**          coding codes itself; a level is in use while a C frame above ours on the stack is (`live`): an error that unwound it needs no notice.
+** Threads  as the Lua state.
+*/
+#ifndef MPL_CODEC_STATE_H
+#define MPL_CODEC_STATE_H
+
+#include <stdint.h>
+
+#include "bind/codec.h"
+
+#define MPL_LEVELS 8
+#define MPL_DEPTH_MAX 150000u      /* nested values; two or three Lua stack slots each, of a million */
+#define MPL_DEPTH_UNTRUSTED 10000u /* in what an untrusted peer sent */
+#define MPL_KEEP (4u << 20)        /* bytes that an idle parcel may keep */
+
+struct mpl_slot { /* address -> number, valid when gen is the level's */
+  const void *what;
+  uint32_t gen;
+  uint32_t id;
+};
+
+struct mpl_frame { /* a value that is being encoded or decoded; who uses which field is said there */
+  unsigned char kind, stage, flag;
+  int base;
+  uint32_t n, i, id;
+  size_t mark;
+  uint64_t owed;
+  const unsigned char *end;
+};
+
+struct mpl_level {
+  struct mpl_parcel out, in;
+  int idle_out, idle_in;
+  struct mpl_slot *slots;
+  uint32_t mask, used, gen;
+  struct mpl_frame *frames;
+  size_t room;
+  const char *live;
+};
+
+struct mpl_codec {
+  struct mpl_level *levels[MPL_LEVELS];
+  int depth; /* levels in use, some perhaps by frames that are gone */
+  const void *error_meta;
+  int scanned;
+  uint64_t signature;         /* of package.loaded when it was scanned */
+  unsigned char filter[1024]; /* a bit for each address of something that has a name: false positives only */
+  unsigned char hash_key[16];
+  lua_Integer bodies; /* kept */
+  unsigned char *scratch; /* a function's dump in the making */
+  size_t scratch_used, scratch_room;
+  int anchored;
+};
+
+/* The integer keys of the codec userdata's user value, a table. */
+enum {
+  MPL_C_NAMES = 1, /* object -> payload of MPI_X_NAME */
+  MPL_C_CLASS_OF,  /* metatable -> {name, metatable, dump, load} */
+  MPL_C_CLASSES,   /* name -> the same */
+  MPL_C_TRAVEL_OF, /* metatable -> light pointer of struct mpl_travel */
+  MPL_C_TRAVELS,   /* name -> the same */
+  MPL_C_DUMPS,     /* weak: function -> hash .. dump */
+  MPL_C_KEPT,      /* hash -> dump */
+  MPL_C_ANCHORS,   /* what dump functions returned: keeps borrowed descriptors alive until the next encoding */
+  MPL_C_NAMED,     /* weak: __name -> metatable made here */
+  MPL_C_MP,        /* the table mp */
+  MPL_C_CORE       /* the table core */
+};
+
+struct mpl_codec *mpl_codec_of (lua_State *L);
+struct mpl_level *mpl_level_enter (lua_State *L, struct mpl_codec *c, const char *frame); /* raises when too many */
+void mpl_level_leave (struct mpl_codec *c);
+void mpl_codec_table (lua_State *L, int which); /* pushes it */
+
+/* names.c: a scan of package.loaded, if it changed: 1 if it did. push: the payload of the name of the value at idx, if it has one and
+** the name still leads to it: 1, else 0 and nothing. find: the payload at `data` leads to: pushes the value (nil if none); `load` also requires. */
+int mpl_names_scan (lua_State *L, struct mpl_codec *c);
+int mpl_names_push (lua_State *L, struct mpl_codec *c, int idx);
+void mpl_names_find (lua_State *L, const unsigned char *data, size_t size, int load);
+
+static inline uint32_t mpl_address_hash (const void *p) {
+  uint64_t x = ((uint64_t)(uintptr_t)p >> 4) * 0x9e3779b97f4a7c15u;
+  return (uint32_t)(x >> 32);
+}
+static inline int mpl_maybe_named (const struct mpl_codec *c, const void *p) {
+  uint32_t h = mpl_address_hash(p) >> 19; /* 13 bits */
+  return c->filter[h >> 3] & (1u << (h & 7));
+}
+
+/* Where the script called us: "script.lua:12: " (or ""), and the name of the running C function: "queue:put". Push one string each. */
+void mpl_push_where (lua_State *L);
+void mpl_push_who (lua_State *L);
+
+/* Bodies of the message in the making are pending: add gives 0 when full; mark and back undo; commit makes them known. */
+int mpl_bodies_has (const struct mpl_bodies *b, const unsigned char hash[16]);
+int mpl_bodies_add (struct mpl_bodies *b, const unsigned char hash[16]);
+unsigned mpl_bodies_mark (const struct mpl_bodies *b);
+void mpl_bodies_back (struct mpl_bodies *b, unsigned mark);
+void mpl_bodies_commit (struct mpl_bodies *b);
+
+void mpl_codec_anchors_drop (lua_State *L, struct mpl_codec *c);
+
+#endif
