@@ -67,9 +67,12 @@ inside () { # WHO COMMAND
   if [ "$1" = root ]; then chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin CI=true sh -c "$2" </dev/null
   else chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin CI=true su "$1" -c "$2" </dev/null; fi
 }
-purge () { chroot "$root" sh -c 'apt-get -q -y purge "liblua*" "lua*" libseccomp-dev libssl-dev cppcheck clang-tidy "clang*" libedit2 >/dev/null 2>&1; apt-get -q -y autoremove --purge >/dev/null 2>&1; rm -rf /var/lib/apt/lists/*' || true; }
+purge () { # back to what is bare
+  chroot "$root" sh -c 'apt-get -q -y purge "liblua*" "lua*" libseccomp-dev libssl-dev cppcheck clang-tidy "clang*" libedit2 >/dev/null 2>&1; apt-get -q -y autoremove --purge >/dev/null 2>&1; rm -rf /var/lib/apt/lists/*' || true
+}
 
 for step in $steps; do
+  purge
   case $step in
   plain)
     echo "== make says which headers are missing, and touches nothing"
@@ -82,7 +85,6 @@ for step in $steps; do
     inside root 'cd /srv/mp && make run && make test' ;;
   user)
     echo "== as a user with sudo: make run, make test"
-    purge
     chroot "$root" sh -c 'id somebody >/dev/null 2>&1 || useradd -m somebody; echo "somebody ALL=(ALL) NOPASSWD: ALL" >/etc/sudoers.d/somebody'
     copy /home/somebody/mp
     chroot "$root" chown -R somebody /home/somebody
