@@ -47,11 +47,11 @@ int mpi_spin_limit (mpi_spin_kind kind) {
 int mpi_spin_begin (const int *credit) {
   int limit = mpi_spin_limit(MPI_SPIN_MESSAGE);
   static _Thread_local unsigned turn;
-  if (*credit >= -4) return limit;
+  if (__atomic_load_n(credit, __ATOMIC_RELAXED) >= -4) return limit; /* another thread may be writing it: any value will do */
   return (++turn & 15) == 0 ? limit : 0;
 }
 
 void mpi_spin_end (int *credit, int paid_off) {
-  int c = *credit + (paid_off ? 2 : -1);
-  *credit = c > 8 ? 8 : c < -8 ? -8 : c;
+  int c = __atomic_load_n(credit, __ATOMIC_RELAXED) + (paid_off ? 2 : -1);
+  __atomic_store_n(credit, c > 8 ? 8 : c < -8 ? -8 : c, __ATOMIC_RELAXED);
 }
