@@ -314,11 +314,6 @@ end
 local SIGNALS <const> = { [2] = "SIGINT", [4] = "SIGILL", [6] = "SIGABRT", [7] = "SIGBUS", [8] = "SIGFPE", [9] = "SIGKILL", [11] = "SIGSEGV",
                           [13] = "SIGPIPE", [14] = "SIGALRM", [15] = "SIGTERM", [24] = "SIGXCPU", [25] = "SIGXFSZ", [31] = "SIGSYS" }
 
-local function new_error(parts)
-  if core.error_new then return core.error_new(parts) end
-  return parts
-end
-
 -- The failure of an ended process, or nil.
 local function error_of(self, f)
   local code = ended(self, f)
@@ -336,7 +331,7 @@ local function error_of(self, f)
   elseif code > 0 then
     parts = { kind = "died", pid = f.pid, name = f.name, exitcode = code, message = format("process %s ended with exit code %d", f.name, code) }
   end
-  if parts then f.failure = new_error(parts) end
+  if parts then f.failure = core.error_new(parts) end
   return f.failure
 end
 

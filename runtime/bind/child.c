@@ -22,6 +22,7 @@ struct hooked {
 };
 
 static struct hooked main_state, running; /* whose hooks the handler sets; L == NULL: none */
+static volatile sig_atomic_t main_armed;  /* by the last signal; the hook may be taken away by mpl_interrupt, which has raised then */
 static struct sigaction inherited;        /* mprun's handler, or none */
 static volatile sig_atomic_t pending;
 static volatile int64_t pending_since;
@@ -30,7 +31,7 @@ static volatile sig_atomic_t interrupter;
 static void disarm (struct hooked *h);
 
 static void stop (lua_State *L, lua_Debug *ar) {
-  int real = pending != 0;
+  int real = pending != 0 && (!main_armed || lua_gethook(main_state.L) == stop);
   (void)ar;
   disarm(&main_state);
   disarm(&running);
@@ -77,6 +78,7 @@ static void on_sigint (int sig, siginfo_t *si, void *context) {
     if (inherited.sa_handler == SIG_DFL || !mprun_interrupt_pending()) pending = 1;
     if (pending) {
       arm(&main_state);
+      main_armed = lua_gethook(main_state.L) == stop;
       arm(&running);
     }
   }

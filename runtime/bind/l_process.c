@@ -14,14 +14,8 @@
 #include "bind/child.h"
 #include "bind/codec.h"
 #include "bind/udata.h"
+#include "bind/wait.h"
 #include "proc/child.h"
-
-/* Until the codec is linked. */
-#pragma weak mpl_encode
-#pragma weak mpl_decode
-#pragma weak mpl_parcel_in
-#pragma weak mpl_parcel_out
-#pragma weak mpl_parcel_reserve
 
 #define PROCESS "mp.Process"
 
@@ -161,7 +155,6 @@ static int l_report (lua_State *L) {
     mpi_report_fini(&r);
     return 0;
   }
-  if (mpl_parcel_in == NULL) return 0;
   in = mpl_parcel_in(L);
   rc = mpl_parcel_reserve(in, r.size, r.nfds);
   if (rc != 0) {
@@ -186,7 +179,6 @@ static int l_send_report (lua_State *L) {
   struct mpl_parcel *out;
   int kind = strcmp(luaL_checkstring(L, 1), "result") == 0 ? MPI_REPORT_RESULT : MPI_REPORT_ERROR;
   lua_settop(L, 2);
-  if (mpl_parcel_out == NULL) return 0;
   out = mpl_parcel_out(L);
   mpl_encode(L, 2, out);
   return mpl_result(L, "report", mpi_report_send(kind, out->data, out->size, out->fds, out->nfds));
@@ -262,6 +254,34 @@ static int l_thread_count (lua_State *L) {
   return 1;
 }
 
+/* error_new(parts) -> the same table, an mp.Error now */
+static int l_error_new (lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  (void)luaL_newmetatable(L, "mp.Error"); /* the codec's */
+  lua_setmetatable(L, 1);
+  return 1;
+}
+
+/* ---- in mp.wait: ready when it has ended ---- */
+
+static int wait_ready (lua_State *L, int idx) {
+  struct l_process *p = lua_touserdata(L, idx);
+  int rc;
+  if (p->c == NULL) return mpl_misuse(L, "wait", "the process was not started, or is closed");
+  rc = mpi_child_poll(p->c);
+  return rc < 0 ? mpl_raise(L, "wait", rc) : rc;
+}
+
+static int wait_poll (lua_State *L, int idx, struct pollfd *fd) {
+  struct l_process *p = lua_touserdata(L, idx);
+  fd->fd = p->c->pidfd;
+  fd->events = POLLIN;
+  return 1;
+}
+
+static const mpl_waitable waitable = {wait_ready, wait_poll, NULL};
+
 /* The program's own file name, without folders: which interpreter is this? */
 static int l_program (lua_State *L) {
   char path[4096];
@@ -286,6 +306,7 @@ static const luaL_Reg functions[] = {
   {"interrupter", l_interrupter}, {"parent_wait", l_parent_wait},
   {"parent_pid", l_parent_pid},   {"random", l_random},
   {"thread_count", l_thread_count}, {"program", l_program},
+  {"error_new", l_error_new},
   {NULL, NULL}};
 
 extern int mpl_open_process (lua_State *L);
@@ -301,6 +322,7 @@ int mpl_open_process (lua_State *L) {
   lua_pushliteral(L, "a process belongs to the one that made it and cannot be sent");
   lua_setfield(L, -2, "__nosend");
   lua_setfield(L, -2, "process_meta");
+  mpl_set_waitable(L, PROCESS, &waitable);
   lua_pop(L, 1);
   return 0;
 }

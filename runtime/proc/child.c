@@ -47,11 +47,20 @@ static void after_fork (void) {
   (void)pthread_mutex_unlock(&lock);
 }
 
+/* A program that was started with one of them closed would get shared memory under its number, and print into it. Opened the wrong
+** way round, so that reading and writing fail as they would have. */
+static void occupy_standard_streams (void) {
+  int fd;
+  for (fd = 0; fd <= 2; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) return;
+}
+
 static struct mpi_program no_program; /* where a page cannot be had: the process then knows only of itself */
 
 static void init (void) {
   void *page = mmap(NULL, sizeof(struct mpi_program), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   program = page == MAP_FAILED ? &no_program : page;
+  occupy_standard_streams();
   (void)pthread_atfork(before_fork, after_fork, after_fork);
   (void)on_exit(on_program_exit, NULL);
 }

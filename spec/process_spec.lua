@@ -1,0 +1,334 @@
+-- Processes by fork: contract in docs/reference/process.md. What needs to be seen from outside runs a script of its own.
+local mp = require "mp"
+local run = require "spec.support.run"
+
+local function started(o)
+  if type(o) == "function" then o = { target = o } end
+  o.start_method = o.start_method or "fork"
+  local p = mp.Process(o)
+  p:start()
+  return p
+end
+
+-- Runs f in a child whose stderr goes to a file: exit code, what it printed there.
+local function printed(f, name)
+  local file = run.tmpdir() .. "/err"
+  local p = started { name = name, target = function(...)
+    local r = run.command({ run.path, "-" }, { stdin = f .. "\n" })
+    run.write(file, r.err)
+    os.exit(r.status)
+  end }
+  p:join()
+  return p.exitcode, run.read(file)
+end
+
+-- The misuse must be told at the line that made it.
+local function misuse(words, f, ...)
+  local ok, e = pcall(f, ...)
+  assert.is_false(ok)
+  e = tostring(e)
+  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
+  assert(e:find("process_spec.lua:%d+: "), "no position of the caller: " .. e)
+end
+
+describe("a process", function()
+  it("runs its target with the arguments, holes and all, and the kwargs table last", function()
+    local p = started { target = function(a, b, c, kw, ...)
+      os.exit(a == 1 and b == nil and c == nil and kw.k == "v" and select("#", ...) == 0 and 7 or 8)
+    end, args = { 1, nil, nil, n = 3 }, kwargs = { k = "v" } }
+    assert.is_true(p:join())
+    assert.equal(7, p.exitcode)
+  end)
+
+  it("is a copy: what it changes stays its own", function()
+    local t, n = { 1 }, 1
+    local p = started(function()
+      n = n + 1
+      t[#t + 1] = n
+      os.exit(n + #t)
+    end)
+    p:join()
+    assert.equal(4, p.exitcode)
+    assert.equal(1, n)
+    assert.same({ 1 }, t)
+  end)
+
+  it("tells exit codes: return, os.exit modulo 256, error, signal", function()
+    local function code(f)
+      local p = started(f)
+      assert.is_true(p:join(20))
+      return p.exitcode
+    end
+    assert.equal(0, code(function() end))
+    assert.equal(0, code(function() return 5 end))
+    assert.equal(0, code(function() os.exit(true) end))
+    assert.equal(1, code(function() os.exit(false) end))
+    assert.equal(3, code(function() os.exit(3) end))
+    assert.equal(3, code(function() os.exit(256 + 3) end))
+    assert.equal(4, code(function() os.exit(4, true) end))
+    assert.equal(5, code(function() coroutine.wrap(function() os.exit(5) end)() end))
+    assert.equal(-9, code(function() os.execute("kill -9 " .. mp.getpid()) end))
+  end)
+
+  it("has no exit code while it lives, and joins with a timeout", function()
+    local p = started(function() mp.sleep(60) end)
+    assert.is_nil(p.exitcode)
+    assert.is_true(p:is_alive())
+    assert.same({ n = 2, nil, "timeout" }, table.pack(p:join(0)))
+    assert.same({ n = 2, nil, "timeout" }, table.pack(p:join(0.02)))
+    assert.is_nil(p.error)
+    assert.is_true(p:kill())
+    assert.same({ n = 1, true }, table.pack(p:join()))
+    assert.is_true(p:join(0))
+    assert.is_false(p:is_alive())
+    assert.equal(-9, p.exitcode)
+    for _, name in ipairs { "terminate", "kill", "interrupt", "join" } do assert.is_true(p[name](p)) end
+  end)
+
+  it("is ended by terminate with SIGTERM", function()
+    local p = started(function() while true do end end)
+    assert.is_true(p:terminate())
+    p:join()
+    assert.equal(-15, p.exitcode)
+  end)
+
+  it("is interrupted in a computing loop, in a call that waits, and in a coroutine; and may catch it", function()
+    for _, f in ipairs {
+      function() while true do end end,
+      function() mp.sleep(60) end,
+      function() coroutine.wrap(function() mp.sleep(60) end)() end,
+    } do
+      local file = run.tmpdir() .. "/ready"
+      local p = started(function()
+        io.open(file, "w"):close()
+        local ok, e = pcall(f)
+        os.exit(not ok and tostring(e):find("interrupted!", 1, true) and 42 or 43)
+      end)
+      run.wait_until(function() return io.open(file) end, 10)
+      mp.sleep(0.05)
+      p:interrupt()
+      assert.is_true(p:join(20))
+      assert.equal(42, p.exitcode)
+    end
+  end)
+
+  it("that is interrupted and does not catch it ends with 1", function()
+    local code, err = printed [[
+      local p = mp.Process{ target = function() while true do end end, name = "loop" }
+      p:start() mp.sleep(0.2) p:interrupt() p:join() os.exit(p.exitcode + 10)]]
+    assert.equal(11, code)
+    assert.matches("^loop: .*interrupted!", err)
+  end)
+
+  it("tells an uncaught error once, with name, line and traceback, and ends with 1", function()
+    local code, err = printed [[
+      local function inner() error("boom") end
+      local p = mp.Process{ target = function() inner() end, name = "worker" }
+      p:start() p:join() os.exit(p.exitcode + 20)]]
+    assert.equal(21, code)
+    assert.matches("^worker: stdin:1: boom\nstack traceback:\n", err)
+    assert.matches("in upvalue 'inner'", err)
+    assert.equal(1, select(2, err:gsub("boom", "")))
+  end)
+
+  it("survives an error value of any kind, and an error while the message is made", function()
+    for _, text in ipairs { "error({})", "error(nil)", "error(setmetatable({}, {__tostring = error}))", "local function f() return f() + 1 end f()",
+                            "error(setmetatable({}, {__tostring = function() return 'mine' end}))" } do
+      local code = printed("local p = mp.Process{ target = function() " .. text .. " end } p:start() p:join() os.exit(p.exitcode)")
+      assert.equal(1, code)
+    end
+  end)
+
+  it("reads nothing from the terminal: its standard input is empty", function()
+    local r = run.script([[
+      local p = mp.Process{ target = function() os.exit(io.read("a") == "" and 7 or 8) end }
+      p:start() p:join() print(p.exitcode, io.read("l"))]], {}, { stdin = "mine\n" })
+    assert.equal("7\tmine\n", r.out)
+  end)
+
+  it("writes what was buffered before it once", function()
+    local r = run.script([[
+      io.stdout:setvbuf("full")
+      io.write("before ")
+      local p = mp.Process{ target = function() io.write("child ") end }
+      p:start() p:join()
+      io.write("after\n")]])
+    assert.equal("before child after\n", r.out)
+  end)
+
+  it("runs its target here by run()", function()
+    local p = mp.Process { target = function(a, b) return a + b, mp.getpid() end, args = { 1, 2 } }
+    assert.same({ 3, mp.getpid() }, { p:run() })
+    assert.is_nil(mp.Process{}:run())
+  end)
+
+  it("knows itself, its parent and its children", function()
+    assert.is_nil(mp.parent_process())
+    assert.equal("MainProcess", mp.current_process().name)
+    assert.equal(mp.getpid(), mp.current_process().pid)
+    local main = mp.getpid()
+    local p = started { name = "me", target = function()
+      local me, parent = mp.current_process(), mp.parent_process()
+      assert(me.name == "me" and me.pid == mp.getpid() and me:is_alive() and me.exitcode == nil)
+      assert(parent.pid == main and parent.name == "MainProcess" and parent:is_alive())
+      assert(select(2, parent:join(0.01)) == "timeout")
+      assert(#mp.active_children() == 0)
+    end }
+    assert.same({ p }, mp.active_children())
+    p:join()
+    assert.equal(0, p.exitcode)
+    assert.same({}, mp.active_children())
+  end)
+
+  it("has a default name with its number; children of children add theirs; a named one uses up its number", function()
+    local r = run.script [[
+      local function name(o) return mp.Process(o).name end
+      print(name{}, name{ name = "x" }, name{})
+      local p = mp.Process{ target = function()
+        print(mp.Process{}.name)
+        local q = mp.Process{ target = function() print(mp.current_process().name, mp.Process{}.name) end }
+        q:start() q:join()
+      end }
+      p:start() p:join()]]
+    assert.equal("Process-1\tx\tProcess-3\nProcess-4:1\nProcess-4:2\tProcess-4:2:1\n", r.out)
+  end)
+
+  it("inherits daemon, start method and authkey", function()
+    local r = run.script [[
+      mp.set_start_method("fork")
+      local key = mp.current_process().authkey
+      local p = mp.Process{ daemon = true, target = function()
+        print(mp.Process{}.daemon, mp.get_start_method(), mp.current_process().authkey == key, #key)
+      end }
+      p:start() p:join()]]
+    assert.equal("true\tfork\ttrue\t32\n", r.out)
+  end)
+
+  it("says what it is", function()
+    local p = mp.Process { name = "w", target = function() mp.sleep(60) end, start_method = "fork" }
+    assert.equal("mp.Process w not started", tostring(p))
+    p:start()
+    assert.equal("mp.Process w running pid " .. p.pid, tostring(p))
+    assert.is_true(p.sentinel > 2)
+    p:kill() p:join()
+    assert.equal("mp.Process w ended by signal 9", tostring(p))
+    assert.is_true(p:close())
+    assert.is_true(p:close())
+    assert.equal("mp.Process w closed", tostring(p))
+  end)
+
+  it("is interruptible in join", function()
+    local r = run.script [[
+      local p = mp.Process{ target = function() mp.sleep(60) end, daemon = true }
+      p:start()
+      os.execute("(sleep 0.2; kill -INT " .. mp.getpid() .. ") &")
+      print(pcall(p.join, p))
+      print(p:is_alive())]]
+    assert.matches("^false\t.*interrupted!\ntrue\n$", r.out)
+  end)
+end)
+
+describe("misuse of a process", function()
+  local function idle() mp.sleep(60) end
+
+  it("in the constructor names the option", function()
+    misuse({ "Process: target must be a function" }, function() mp.Process { target = 1 } end)
+    misuse({ "Process: unknown option 'targt'" }, function() mp.Process { targt = print } end)
+    misuse({ "Process: args must be a table" }, function() mp.Process { args = 1 } end)
+    misuse({ "Process: kwargs must be a table" }, function() mp.Process { kwargs = 1 } end)
+    misuse({ "Process: name must be a string" }, function() mp.Process { name = 1 } end)
+    misuse({ "Process: daemon must be a boolean" }, function() mp.Process { daemon = 1 } end)
+    misuse({ "Process: start_method must be" }, function() mp.Process { start_method = "thread" } end)
+    misuse({ "Process: a table of options" }, function() mp.Process("x") end)
+  end)
+
+  it("before start", function()
+    local p = mp.Process { target = idle }
+    for _, name in ipairs { "join", "terminate", "kill", "interrupt", "result" } do
+      misuse({ name .. ": ", "was not started" }, function() p[name](p) end)
+    end
+    misuse({ "sentinel: ", "was not started" }, function() return p.sentinel end)
+    assert.is_nil(p.exitcode)
+    assert.is_nil(p.pid)
+    assert.is_false(p:is_alive())
+  end)
+
+  it("while it runs, and after close", function()
+    local p = started { target = idle }
+    misuse({ "start: ", "started before" }, function() p:start() end)
+    misuse({ "daemon must be set before start" }, function() p.daemon = true end)
+    misuse({ "close: ", "is running" }, function() p:close() end)
+    misuse({ "join: timeout must be a number" }, function() p:join("x") end)
+    p:kill() p:join()
+    misuse({ "start: ", "started before" }, function() p:start() end)
+    assert.is_true(p:close())
+    for _, name in ipairs { "start", "join", "is_alive", "terminate", "kill", "run", "result" } do
+      misuse({ name .. ": the process is closed" }, function() p[name](p) end)
+    end
+    misuse({ "exitcode: the process is closed" }, function() return p.exitcode end)
+  end)
+
+  it("of fields", function()
+    local p = mp.Process { target = idle }
+    misuse({ "mp.Process has no field 'foo'" }, function() return p.foo end)
+    misuse({ "foo: " }, function() p.foo = 1 end)
+    misuse({ "exitcode: cannot be set" }, function() p.exitcode = 1 end)
+    misuse({ "name: name must be a string" }, function() p.name = 1 end)
+    misuse({ "join: a process expected" }, function() p.join() end)
+  end)
+
+  it("in a process that is not its parent", function()
+    local made, other = mp.Process { target = idle }, started { target = idle }
+    local p = started(function()
+      local ok1, e1 = pcall(made.start, made)
+      local ok2, e2 = pcall(other.join, other)
+      local ok3, e3 = pcall(other.kill, other)
+      local me = mp.current_process()
+      local ok4, e4 = pcall(me.join, me)
+      os.exit(not ok1 and e1:find "start: .*made by another process" and not ok2 and e2:find "join: .*not a child of this process"
+        and not ok3 and e3:find "kill: " and not ok4 and e4:find "to itself" and 7 or 8)
+    end)
+    p:join()
+    assert.equal(7, p.exitcode)
+    other:kill() other:join()
+  end)
+
+  it("of start methods", function()
+    misuse({ "set_start_method: " }, function() mp.set_start_method("forkserver") end)
+    local r = run.script [[
+      print(mp.get_start_method())
+      print(mp.set_start_method("fork"))
+      print(pcall(mp.set_start_method, "fork"))
+      print(mp.set_start_method("fork", true))]]
+    assert.matches("^fork\ntrue\nfalse\t.*set_start_method: .*\ntrue\n$", r.out)
+  end)
+end)
+
+describe("a class of processes", function()
+  it("calls init when made and run in the child; instances have fields of their own", function()
+    local W = mp.Process:extend("W")
+    function W:init(n) self.n = n end
+    function W:run() os.exit(self.n + (mp.current_process() == self and 1 or 0)) end
+    local a, b = W(20), W(30)
+    a:start() b:start()
+    a:join() b:join()
+    assert.equal(21, a.exitcode)
+    assert.equal(31, b.exitcode)
+    assert.matches("^W%-%d+$", a.name)
+    a.n = 5
+    assert.equal(5, a.n)
+    assert.has_error(function() return a.nothing end)
+  end)
+
+  it("without init takes the options of Process, and can be extended again", function()
+    local A = mp.Process:extend()
+    local B = A:extend("B")
+    function A:hello() return "hello " .. self.name end
+    function B:init(o) o.name = "b" self.super.init(self, o) end
+    local b = B { target = function(x) return x end, args = { 4 }, daemon = true }
+    assert.equal("hello b", b:hello())
+    assert.is_true(b.daemon)
+    assert.equal(4, b:run())
+    assert.matches("^Process%-%d+$", A().name)
+  end)
+end)
