@@ -12,6 +12,8 @@
 #include "base/err.h"
 #include "base/fault.h"
 
+_Atomic unsigned mpi_deaths;
+
 int mpi_fd_raise_limit (void) {
   struct rlimit r;
   if (errno != EMFILE || getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur >= r.rlim_max) return 0;

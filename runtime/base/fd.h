@@ -23,6 +23,9 @@ int mpi_memfd (const char *name); /* empty, sealable; or negative code */
 int mpi_eventfd (void);           /* nonblocking, 0; or negative code */
 int mpi_socketpair (int sv[2]);   /* SOCK_SEQPACKET, nonblocking */
 
+/* Grows whenever this process learns that another has ended (a wait for it succeeded): reason to look at hang-ups again. */
+extern _Atomic unsigned mpi_deaths;
+
 /* One record with up to MPI_MAX_FDS descriptors. 0, MP_EFULL (would block, or too many in flight), MP_ECLOSED (no peer), MP_ESYS. */
 int mpi_fd_send (int sock, const void *data, size_t size, const int *fds, int nfds);
 

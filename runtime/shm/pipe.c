@@ -44,7 +44,9 @@ static int attach (struct mpi_object *o) {
 }
 
 static void detach (struct mpi_object *o) {
-  mpi_fd_close(&((struct mpi_pipe *)o)->pollfd);
+  struct mpi_pipe *p = (struct mpi_pipe *)o;
+  mpi_fd_close(&p->pollfd);
+  if (p->in.s != NULL) (void)mpi_fetch_add(&p->in.s->leavers, 1);
 }
 
 const struct mpi_type mpi_type_pipe = {.type = MPI_T_PIPE, .name = "Pipe", .size = sizeof(struct mpi_pipe), .nfds = 5,

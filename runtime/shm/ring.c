@@ -352,14 +352,19 @@ static int wait_carrier (const struct mpi_ring *r, int64_t deadline) {
   return rc == MP_ETIMEDOUT && nap < deadline ? 0 : rc;
 }
 
-/* Is a reader of the pipe left? The kernel knows, so asking costs a system call: once a tick of the coarse clock (a few ms). */
+/* Is a reader of the pipe left? The kernel knows, so asking costs a system call: once a tick of the coarse clock (a few ms), and whenever there
+** is reason to think that somebody has gone. */
 static int reader_gone (struct mpi_ring *r, int now) {
   struct timespec ts;
   int64_t tick;
+  uint32_t leavers = mpi_load(&r->s->leavers);
+  unsigned deaths = atomic_load(&mpi_deaths);
   (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
   tick = (int64_t)ts.tv_sec * MPI_NS_PER_S + ts.tv_nsec;
-  if (!now && tick == r->peer_checked) return 0;
+  if (!now && tick == r->peer_checked && leavers == r->peer_leavers && deaths == r->peer_deaths) return 0;
   r->peer_checked = tick;
+  r->peer_leavers = leavers;
+  r->peer_deaths = deaths;
   return mpi_carrier_hung_up(r->send_fd);
 }
 

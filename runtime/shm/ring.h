@@ -38,7 +38,7 @@ struct mpi_ring_shared {
   mpi_a32 dirty_hi;
   /* written by getters */
   _Alignas(64) mpi_latch get_latch;
-  uint32_t spare;
+  mpi_a32 leavers;        /* pipes: times a reader has let go of its end on its own; a hint for senders */
   mpi_a64 head;
   mpi_a64 bytes_out[2];
   mpi_a64 tail_seen;
@@ -77,7 +77,9 @@ struct mpi_ring { /* private: one a handle */
   int polls;   /* a pipe: sleepers poll the carrier, so that they learn of the other side's end */
   int put_credit; /* adaptive spinning */
   int get_credit;
-  int64_t peer_checked; /* pipes: coarse tick at which the putter last asked whether a reader is left */
+  int64_t peer_checked; /* pipes: coarse tick at which the putter last asked whether a reader is left, */
+  uint32_t peer_leavers; /* what leavers was, */
+  unsigned peer_deaths;  /* and mpi_deaths */
 };
 
 struct mpi_msg { /* one message to put */
