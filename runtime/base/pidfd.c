@@ -46,6 +46,7 @@ int mpi_pidfd_reap (int pidfd, int *exitcode) {
     return 1;
   }
   if (si.si_pid == 0) return 0;
+  mpi_deaths++; /* its ends of pipes are closed now */
   *exitcode = si.si_code == CLD_EXITED ? si.si_status : -si.si_status;
   return 1;
 }
