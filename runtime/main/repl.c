@@ -6,6 +6,7 @@
 
 #include "main/lineedit.h"
 #include "main/mprun.h"
+#include "main/sigint.h"
 
 #define CHUNK "=stdin"
 #define END_OF_INPUT (-1)
@@ -92,11 +93,15 @@ static int load_statement (lua_State *L) {
 /* Everything on the stack, by whatever `print` is now. */
 static void print_results (lua_State *L) {
   int n = lua_gettop(L);
+  int status;
   if (n == 0) return;
   luaL_checkstack(L, LUA_MINSTACK, "too many results to print");
   lua_getglobal(L, "print");
   lua_insert(L, 1);
-  if (mpi_call(L, n, 0) != LUA_OK) {
+  mpi_sigint_begin();
+  status = lua_pcall(L, n, 0, 0);
+  mpi_sigint_end();
+  if (status != LUA_OK) {
     const char *why = lua_tostring(L, -1);
     mpi_message(lua_pushfstring(L, "error calling 'print' (%s)", why));
   }

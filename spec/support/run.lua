@@ -49,7 +49,7 @@ function run.command(args, options)
   run.write(dir .. "/in", options.stdin or "")
   local line = { "cd " .. run.quote(options.cwd or ".") .. " && exec env" }
   for k, v in pairs(options.env or {}) do
-    line[#line + 1] = v == false and "-u " .. k or run.quote(k .. "=" .. v)
+    table.insert(line, v == false and 2 or #line + 1, v == false and "-u " .. k or run.quote(k .. "=" .. v)) -- env wants -u first
   end
   line[#line + 1] = ("timeout --kill-after=2 %g %s <%s/in >%s/out 2>%s"):format(
     limit, table.concat(words, " "), dir, dir, options.merge and "&1" or dir .. "/err")
