@@ -115,6 +115,15 @@ void mpl_codec_table (lua_State *L, int which) {
   lua_pop(L, 1);
 }
 
+void mpl_codec_set (lua_State *L, int which, int idx) {
+  lua_pushvalue(L, idx);
+  (void)lua_rawgetp(L, LUA_REGISTRYINDEX, &codec_key);
+  (void)lua_getiuservalue(L, -1, 1);
+  lua_pushvalue(L, -3);
+  lua_rawseti(L, -2, which);
+  lua_pop(L, 3);
+}
+
 /* ---- levels ---- */
 
 /* The level that a coding beginning now would use. The stack grows down: a frame at or below `here` is not the caller's, so it is gone. */
@@ -318,11 +327,9 @@ void mpl_bodies_commit (struct mpl_bodies *b) {
 }
 
 void mpl_codec_anchors_drop (lua_State *L, struct mpl_codec *c) {
-  (void)lua_rawgetp(L, LUA_REGISTRYINDEX, &codec_key);
-  (void)lua_getiuservalue(L, -1, 1);
   lua_newtable(L);
-  lua_rawseti(L, -2, MPL_C_ANCHORS);
-  lua_pop(L, 2);
+  mpl_codec_set(L, MPL_C_ANCHORS, -1);
+  lua_pop(L, 1);
   c->anchored = 0;
 }
 

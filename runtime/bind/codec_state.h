@@ -73,12 +73,14 @@ struct mpl_codec *mpl_codec_of (lua_State *L);
 struct mpl_level *mpl_level_enter (lua_State *L, struct mpl_codec *c, const char *frame); /* raises when too many */
 void mpl_level_leave (struct mpl_codec *c);
 void mpl_codec_table (lua_State *L, int which); /* pushes it */
+void mpl_codec_set (lua_State *L, int which, int idx);
 
 /* names.c: a scan of package.loaded, if it changed: 1 if it did. push: the payload of the name of the value at idx, if it has one and
-** the name still leads to it: 1, else 0 and nothing. find: the payload at `data` leads to: pushes the value (nil if none); `load` also requires. */
+** the name still leads to it: 1, else 0 and nothing. find: 1 and what the payload at `data` leads to, or 0 and a sentence why not; `load`:
+** modules that are not there are required. */
 int mpl_names_scan (lua_State *L, struct mpl_codec *c);
 int mpl_names_push (lua_State *L, struct mpl_codec *c, int idx);
-void mpl_names_find (lua_State *L, const unsigned char *data, size_t size, int load);
+int mpl_names_find (lua_State *L, const unsigned char *data, size_t size, int load);
 
 static inline uint32_t mpl_address_hash (const void *p) {
   uint64_t x = ((uint64_t)(uintptr_t)p >> 4) * 0x9e3779b97f4a7c15u;

@@ -34,6 +34,8 @@ struct dec {
   int fd;           /* the next descriptor */
   int top;
   unsigned flags;
+  char inner, failed; /* under a pcall of our own; which `bad` ended */
+  char reason[300];
 };
 
 /* ---- failing ---- */
@@ -41,14 +43,20 @@ struct dec {
 static void bad (struct dec *d, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
 static void bad (struct dec *d, const char *fmt, ...) {
   lua_State *L = d->L;
-  char text[300];
+  char text[sizeof d->reason];
   va_list ap;
   va_start(ap, fmt);
   (void)vsnprintf(text, sizeof text, fmt, ap);
   va_end(ap);
   lua_settop(L, d->top);
+  if (d->inner) {
+    memcpy(d->reason, text, sizeof text);
+    d->failed = 1;
+    lua_pushnil(L);
+    (void)lua_error(L);
+  }
+  mpl_level_leave(d->c);
   luaL_checkstack(L, 12, NULL);
-  if (d->v != NULL) mpl_level_leave(d->c);
   mpl_push_where(L);
   mpl_push_who(L);
   lua_pushfstring(L, "%s%sa message cannot be read: %s", lua_tostring(L, -2), lua_tostring(L, -1), text);
@@ -72,12 +80,12 @@ static int64_t get_integer (struct dec *d, int64_t least, int64_t most) {
   return it.u.i;
 }
 
-__attribute__((unused)) static void get_string (struct dec *d, struct mpi_item *it) {
+static void get_string (struct dec *d, struct mpi_item *it) {
   d->at = get(d, d->at, it);
   if (it->kind != MPI_W_STR) bad(d, "a name is missing in it");
 }
 
-__attribute__((unused)) static void need_trust (struct dec *d, const char *what) {
+static void need_trust (struct dec *d, const char *what) {
   if (!(d->flags & MPL_TRUST_CODE)) bad(d, "%s from a process that is not trusted with code", what);
 }
 
@@ -92,13 +100,13 @@ static void number (struct dec *d) {
   lua_rawseti(d->L, d->refs, d->id);
 }
 
-__attribute__((unused)) static void number_at (struct dec *d, uint32_t id) {
+static void number_at (struct dec *d, uint32_t id) {
   if (d->refs == 0) return;
   lua_pushvalue(d->L, -1);
   lua_rawseti(d->L, d->refs, id);
 }
 
-__attribute__((unused)) static uint32_t number_later (struct dec *d) {
+static uint32_t number_later (struct dec *d) {
   d->id++;
   if (d->refs != 0 && d->id > d->ids) bad(d, "more things than it says");
   return d->id;
@@ -140,7 +148,7 @@ static void owe (struct dec *d, uint64_t n) {
   if (d->depth > 0) {
     const struct mpl_frame *f = &d->v->frames[d->depth - 1];
     if (f->kind == K_ARRAY) d->owed += f->n - f->i - 1;
-    else if (f->kind == K_MAP) d->owed += 2 * (uint64_t)(f->n - f->i) - 1 - f->stage;
+    else if (f->kind == K_MAP || f->kind == K_ERROR) d->owed += 2 * (uint64_t)(f->n - f->i) - 1 - f->stage;
   }
   if (n + d->owed > (uint64_t)(d->end - d->at)) bad(d, "it claims more than it has bytes");
 }
@@ -172,31 +180,204 @@ static struct mpl_frame *open_ext (struct dec *d, int kind, const struct mpi_ite
 
 /* ---- extensions ---- */
 
-static void open_handle (struct dec *d, const struct mpi_item *it) {
-  struct mpl_frame *f = open_ext(d, K_HANDLE, it);
-  int type = (int)get_integer(d, 1, 1000), detail = (int)get_integer(d, INT32_MIN, INT32_MAX);
-  int nfds = (int)get_integer(d, 0, MPI_OBJECT_FDS), rc;
-  mp_object *o;
-  (void)f;
-  if (nfds == 0 || nfds > d->p->nfds - d->fd) bad(d, "descriptors are missing");
-  rc = mpi_object_adopt(type, detail, d->p->fds + d->fd, nfds, &o);
+static int take_fds (struct dec *d, int nfds) {
+  int first = d->fd;
+  if (nfds > d->p->nfds - d->fd) bad(d, "descriptors are missing");
   d->fd += nfds;
+  return first;
+}
+
+static void open_handle (struct dec *d, const struct mpi_item *it) {
+  int type, detail, nfds, first, rc, i, copy[MPI_OBJECT_FDS];
+  mp_object *o;
+  (void)open_ext(d, K_HANDLE, it);
+  type = (int)get_integer(d, 1, 1000);
+  detail = (int)get_integer(d, INT32_MIN, INT32_MAX);
+  nfds = (int)get_integer(d, 1, MPI_OBJECT_FDS);
+  first = take_fds(d, nfds);
+  for (i = 0; i < nfds; i++) {
+    copy[i] = d->p->fds[first + i];
+    d->p->fds[first + i] = -1;
+  }
+  rc = mpi_object_adopt(type, detail, copy, nfds, &o);
   if (rc != 0) bad(d, "%s", rc == MP_ENOMEM ? "not enough memory" : mp_errmsg());
   mpl_push(d->L, o);
   number(d);
 }
 
+static void open_ref (struct dec *d, const struct mpi_item *it) {
+  lua_State *L = d->L;
+  lua_Integer id = ref_of(d, it);
+  if (lua_rawgeti(L, d->refs, id) == LUA_TNIL) bad(d, "a reference to what is not there yet");
+  if (lua_rawgeti(L, d->refs + 1, id) != LUA_TNIL) bad(d, "a reference to an upvalue");
+  lua_pop(L, 1);
+}
+
+/* Is the next item the receiver's globals? */
+static int is_env (struct dec *d) {
+  struct mpi_item it;
+  return mpi_wire_get(d->at, d->end, &it) != NULL && it.kind == MPI_W_EXT && it.ext == MPI_X_ENV;
+}
+
+static void load_body (struct dec *d, const char *s, size_t len) {
+  if (luaL_loadbufferx(d->L, s, len, "=(message)", "b") != LUA_OK) bad(d, "a function in it cannot be loaded: %s", lua_tostring(d->L, -1));
+}
+
+/* Pushes a function for a body that is kept, or that the message asks to keep. One without upvalues of its own is the same function
+** each time: nothing tells its copies apart. */
+static void kept_body (struct dec *d, const unsigned char hash[16], const struct mpi_item *body, int shareable) {
+  lua_State *L = d->L;
+  size_t len;
+  const char *s;
+  mpl_codec_table(L, MPL_C_KEPT);
+  if (body != NULL) {
+    lua_pushlstring(L, (const char *)hash, 16);
+    lua_pushlstring(L, (const char *)body->data, body->len);
+    lua_rawset(L, -3);
+  }
+  if (shareable) {
+    lua_pushlstring(L, (const char *)hash, 16);
+    lua_pushliteral(L, "=");
+    lua_concat(L, 2);
+    lua_pushvalue(L, -1);
+    if (lua_rawget(L, -3) == LUA_TFUNCTION) {
+      lua_replace(L, -3);
+      lua_pop(L, 1);
+      return;
+    }
+    lua_pop(L, 1);
+    lua_insert(L, -2); /* key, table */
+  }
+  lua_pushlstring(L, (const char *)hash, 16);
+  if (lua_rawget(L, -2) != LUA_TSTRING) bad(d, "it needs the body of a function that was never sent here");
+  s = lua_tolstring(L, -1, &len);
+  load_body(d, s, len);
+  if (shareable) { /* key, table, body, function */
+    lua_pushvalue(L, -4);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, -5);
+    lua_replace(L, -4);
+    lua_pop(L, 2);
+  } else {
+    lua_replace(L, -3);
+    lua_pop(L, 1);
+  }
+}
+
+static void open_function (struct dec *d, const struct mpi_item *it) {
+  lua_State *L = d->L;
+  struct mpi_item body;
+  const unsigned char *hash = NULL;
+  lua_Debug ar;
+  int nups;
+  need_trust(d, "a function");
+  (void)open_ext(d, K_FUNC, it);
+  nups = (int)get_integer(d, 0, 255);
+  d->at = get(d, d->at, &body);
+  if (body.kind == MPI_W_EXT && (body.ext == MPI_X_BODY || body.ext == MPI_X_KEPT) && body.len == 16) {
+    hash = body.data;
+    if (body.ext == MPI_X_BODY) get_string(d, &body);
+    kept_body(d, hash, body.kind == MPI_W_STR ? &body : NULL, nups == 0 || (nups == 1 && is_env(d)));
+  } else if (body.kind == MPI_W_STR) {
+    load_body(d, (const char *)body.data, body.len);
+  } else {
+    bad(d, "a function in it has no body");
+  }
+  lua_pushvalue(L, -1);
+  (void)lua_getinfo(L, ">u", &ar);
+  if (ar.nups != nups) bad(d, "a function in it has another number of upvalues than it says");
+  d->v->frames[d->depth - 1].n = (uint32_t)nups;
+  number(d);
+}
+
+static void open_class (struct dec *d, const struct mpi_item *it) {
+  lua_State *L = d->L;
+  struct mpl_frame *f;
+  struct mpi_item name, dumped;
+  (void)open_ext(d, K_CLASS, it);
+  get_string(d, &name);
+  d->at = get(d, d->at, &dumped);
+  if (dumped.kind != MPI_W_BOOL) bad(d, "an object in it is malformed");
+  mpl_codec_table(L, MPL_C_CLASSES);
+  lua_pushlstring(L, (const char *)name.data, name.len);
+  if (lua_rawget(L, -2) != LUA_TTABLE) bad(d, "the class '%.*s' is not registered here (mp.register)", name.len < 100 ? (int)name.len : 100, name.data);
+  lua_replace(L, -2);
+  if (lua_rawgeti(L, -1, 4) == LUA_TNIL) {
+    if (dumped.u.i) bad(d, "the class '%.*s' is registered here without load", name.len < 100 ? (int)name.len : 100, name.data);
+    need_trust(d, "an object of a class that is registered without load,");
+  }
+  lua_pop(L, 1);
+  f = &d->v->frames[d->depth - 1];
+  f->flag = dumped.u.i != 0;
+  f->id = f->flag ? number_later(d) : d->id + 1;
+}
+
+/* The metatable {__name = ...} lies at the frame's base; one for each name, as long as something has it. */
+static void open_named (struct dec *d, const struct mpi_item *it) {
+  lua_State *L = d->L;
+  struct mpi_item name;
+  int base = open_ext(d, K_NAMED, it)->base;
+  get_string(d, &name);
+  mpl_codec_table(L, MPL_C_NAMED);
+  lua_pushlstring(L, (const char *)name.data, name.len);
+  lua_pushvalue(L, -1);
+  if (lua_rawget(L, base) == LUA_TNIL) { /* known metatables, name, nil */
+    lua_pop(L, 1);
+    lua_createtable(L, 0, 1);
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -2, "__name");
+    lua_pushvalue(L, -2);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, base);
+  }
+  lua_replace(L, base);
+  lua_settop(L, base);
+}
+
+static void open_error (struct dec *d, const struct mpi_item *it) {
+  struct mpi_item head;
+  (void)open_ext(d, K_ERROR, it);
+  d->at = get(d, d->at, &head);
+  if (head.kind != MPI_W_MAP || 2 * (uint64_t)head.len > (uint64_t)(d->end - d->at)) bad(d, "an error in it is malformed");
+  d->v->frames[d->depth - 1].n = head.len;
+  lua_createtable(d->L, 0, (int)head.len);
+  number(d);
+}
+
+static void open_travel (struct dec *d, const struct mpi_item *it) {
+  lua_State *L = d->L;
+  const struct mpl_travel *t;
+  struct mpl_frame *f;
+  struct mpi_item name;
+  int nfds;
+  (void)open_ext(d, K_TRAVEL, it);
+  get_string(d, &name);
+  nfds = (int)get_integer(d, 0, 253);
+  mpl_codec_table(L, MPL_C_TRAVELS);
+  lua_pushlstring(L, (const char *)name.data, name.len);
+  if (lua_rawget(L, -2) != LUA_TLIGHTUSERDATA) bad(d, "'%.*s' is not known here", name.len < 100 ? (int)name.len : 100, name.data);
+  t = lua_touserdata(L, -1);
+  if (t->code) need_trust(d, t->name);
+  lua_replace(L, -2);
+  f = &d->v->frames[d->depth - 1];
+  f->n = (uint32_t)nfds;
+  f->i = (uint32_t)take_fds(d, nfds);
+  f->id = number_later(d);
+}
+
 static void open_other (struct dec *d, const struct mpi_item *it) {
   switch (it->ext) {
-    case MPI_X_HANDLE: open_handle(d, it); break;
-    case MPI_X_REF: {
-      lua_State *L = d->L;
-      lua_Integer id = ref_of(d, it);
-      if (lua_rawgeti(L, d->refs, id) == LUA_TNIL) bad(d, "a reference to what is not there yet");
-      if (lua_rawgeti(L, d->refs + 1, id) != LUA_TNIL) bad(d, "a reference to an upvalue");
-      lua_pop(L, 1);
+    case MPI_X_REF: open_ref(d, it); break;
+    case MPI_X_NAME:
+      need_trust(d, "a function or table of a module");
+      if (!mpl_names_find(d->L, it->data, it->len, 1)) bad(d, "%s", lua_tostring(d->L, -1));
       break;
-    }
+    case MPI_X_FUNC: open_function(d, it); break;
+    case MPI_X_HANDLE: open_handle(d, it); break;
+    case MPI_X_CLASS: open_class(d, it); break;
+    case MPI_X_NAMED: open_named(d, it); break;
+    case MPI_X_ERROR: open_error(d, it); break;
+    case MPI_X_TRAVEL: open_travel(d, it); break;
     default: bad(d, "an extension of unknown type %d", it->ext);
   }
 }
@@ -247,6 +428,7 @@ static int step_array (struct dec *d) {
 static void check_key (struct dec *d) {
   lua_State *L = d->L;
   int t = lua_type(L, -1);
+  if (d->v->frames[d->depth - 1].kind == K_ERROR && t != LUA_TSTRING) bad(d, "an error in it is malformed");
   if (t == LUA_TNIL) bad(d, "a key is nil");
   if (t == LUA_TNUMBER && isnan(lua_tonumber(L, -1))) bad(d, "a key is not a number");
 }
@@ -284,15 +466,27 @@ static void leave_ext (struct dec *d, const struct mpl_frame *f) {
   d->end = f->end;
 }
 
+/* The one value of an extension: 1 when it is at the top. */
+static int only_child (struct dec *d, int table) {
+  struct mpl_frame *f = &d->v->frames[d->depth - 1];
+  if (f->stage == 0) {
+    f->stage = 1;
+    if (table) {
+      struct mpi_item it;
+      (void)get(d, d->at, &it);
+      if (it.kind != MPI_W_ARRAY && it.kind != MPI_W_MAP) bad(d, "an object in it is no table");
+    }
+    return value(d);
+  }
+  return 1;
+}
+
 static int step_handle (struct dec *d) {
   lua_State *L = d->L;
-  size_t me = d->depth - 1;
-  struct mpl_frame *f = &d->v->frames[me];
-  if (!f->flag) {
-    f->flag = 1;
-    if (!value(d)) return 0;
-    f = &d->v->frames[me];
-  }
+  struct mpl_frame *f;
+  if (!only_child(d, 0)) return 0;
+  f = &d->v->frames[d->depth - 1];
+  /* Known here already, with its companion: that is the same or a copy. */
   if (lua_getiuservalue(L, f->base, 1) == LUA_TNIL) {
     lua_pop(L, 1);
     (void)lua_setiuservalue(L, f->base, 1);
@@ -303,13 +497,158 @@ static int step_handle (struct dec *d) {
   return 1;
 }
 
+static int step_function (struct dec *d) {
+  lua_State *L = d->L;
+  size_t me = d->depth - 1;
+  struct mpl_frame *f = &d->v->frames[me];
+  if (f->flag) {
+    f->flag = 0;
+    (void)lua_setupvalue(L, f->base, (int)++f->i);
+  }
+  while (f->i < f->n) {
+    struct mpi_item it;
+    const unsigned char *next = get(d, d->at, &it);
+    if (it.kind == MPI_W_EXT && it.ext == MPI_X_UPREF) {
+      lua_Integer id = ref_of(d, &it);
+      if (lua_rawgeti(L, d->refs, id) != LUA_TFUNCTION || lua_rawgeti(L, d->refs + 1, id) != LUA_TNUMBER) bad(d, "a reference to no upvalue");
+      lua_upvaluejoin(L, f->base, (int)++f->i, -2, (int)lua_tointeger(L, -1));
+      lua_pop(L, 2);
+      d->at = next;
+    } else if (it.kind == MPI_W_EXT && it.ext == MPI_X_ENV) {
+      lua_pushglobaltable(L);
+      (void)lua_setupvalue(L, f->base, (int)++f->i);
+      d->at = next;
+    } else {
+      uint32_t id = number_later(d);
+      if (d->refs != 0) {
+        lua_pushvalue(L, f->base);
+        lua_rawseti(L, d->refs, id);
+        lua_pushinteger(L, (lua_Integer)f->i + 1);
+        lua_rawseti(L, d->refs + 1, id);
+      }
+      if (!value(d)) {
+        d->v->frames[me].flag = 1;
+        return 0;
+      }
+      f = &d->v->frames[me];
+      (void)lua_setupvalue(L, f->base, (int)++f->i);
+    }
+  }
+  leave_ext(d, f);
+  return 1;
+}
+
+/* Function and arguments are at the top: one result, or the message cannot be read. */
+static void call (struct dec *d, int nargs, const char *what) {
+  lua_State *L = d->L;
+  const char *s;
+  if (lua_pcall(L, nargs, 1, 0) == LUA_OK) return;
+  s = luaL_tolstring(L, -1, NULL);
+  bad(d, "%s: %s", what, s);
+}
+
+static int step_class (struct dec *d) {
+  lua_State *L = d->L;
+  struct mpl_frame *f = &d->v->frames[d->depth - 1];
+  int base = f->base, loads;
+  uint32_t id;
+  if (!only_child(d, !f->flag)) return 0;
+  f = &d->v->frames[d->depth - 1];
+  id = f->id;
+  leave_ext(d, f);
+  loads = lua_rawgeti(L, base, 4) != LUA_TNIL;
+  if (loads) {
+    lua_insert(L, -2);
+    call(d, 1, "load of a class");
+    lua_replace(L, base);
+    number_at(d, id);
+  } else {
+    lua_pop(L, 1);
+    (void)lua_rawgeti(L, base, 2);
+    (void)lua_setmetatable(L, -2);
+    lua_replace(L, base);
+  }
+  return 1;
+}
+
+static int step_named (struct dec *d) {
+  lua_State *L = d->L;
+  int base = d->v->frames[d->depth - 1].base;
+  if (!only_child(d, 1)) return 0;
+  leave_ext(d, &d->v->frames[d->depth - 1]);
+  lua_pushvalue(L, base);
+  (void)lua_setmetatable(L, -2);
+  lua_replace(L, base);
+  return 1;
+}
+
+static void want (struct dec *d, int base, const char *field, int type, int must) {
+  int t;
+  lua_pushstring(d->L, field);
+  t = lua_rawget(d->L, base);
+  if (t != type && (must || t != LUA_TNIL)) bad(d, "an error in it is malformed");
+  lua_pop(d->L, 1);
+}
+
+static int step_error (struct dec *d) {
+  lua_State *L = d->L;
+  int base;
+  if (!step_map(d)) return 0;
+  base = d->v->frames[d->depth - 1].base;
+  leave_ext(d, &d->v->frames[d->depth - 1]);
+  want(d, base, "kind", LUA_TSTRING, 1);
+  want(d, base, "message", LUA_TSTRING, 1);
+  want(d, base, "traceback", LUA_TSTRING, 0);
+  want(d, base, "name", LUA_TSTRING, 0);
+  want(d, base, "pid", LUA_TNUMBER, 0);
+  want(d, base, "exitcode", LUA_TNUMBER, 0);
+  want(d, base, "signal", LUA_TNUMBER, 0);
+  (void)luaL_newmetatable(L, "mp.Error");
+  (void)lua_setmetatable(L, base);
+  return 1;
+}
+
+static int l_travel_load (lua_State *L) {
+  const struct mpl_travel *t = lua_touserdata(L, 2);
+  int *fds = lua_touserdata(L, 3);
+  int n = (int)lua_tointeger(L, 4);
+  lua_settop(L, 1);
+  t->load(L, fds, n);
+  return 1;
+}
+
+static int step_travel (struct dec *d) {
+  lua_State *L = d->L;
+  struct mpl_frame *f;
+  const struct mpl_travel *t;
+  if (!only_child(d, 0)) return 0;
+  f = &d->v->frames[d->depth - 1];
+  leave_ext(d, f);
+  t = lua_touserdata(L, f->base);
+  lua_pushcfunction(L, l_travel_load);
+  lua_insert(L, -2);
+  lua_pushlightuserdata(L, (void *)(uintptr_t)t);
+  lua_pushlightuserdata(L, d->p->fds + f->i);
+  lua_pushinteger(L, (lua_Integer)f->n);
+  call(d, 4, t->name);
+  f = &d->v->frames[d->depth - 1];
+  lua_replace(L, f->base);
+  number_at(d, f->id);
+  return 1;
+}
+
 static void run (struct dec *d) {
   while (d->depth > 0) {
     int r;
     switch (d->v->frames[d->depth - 1].kind) {
       case K_ARRAY: r = step_array(d); break;
       case K_MAP: r = step_map(d); break;
-      default: r = step_handle(d); break;
+      case K_FUNC: r = step_function(d); break;
+      case K_HANDLE: r = step_handle(d); break;
+      case K_CLASS: r = step_class(d); break;
+      case K_NAMED: r = step_named(d); break;
+      case K_ERROR: r = step_error(d); break;
+      default: r = step_travel(d); break;
     }
     if (r) {
       d->depth--;
@@ -353,7 +692,8 @@ static int l_decode (lua_State *L) {
 
 static void close_rest (struct dec *d) {
   struct mpl_parcel *p = d->p;
-  for (; d->fd < p->nfds; d->fd++) mpi_fd_close(&p->fds[d->fd]);
+  int i;
+  for (i = 0; i < p->nfds; i++) mpi_fd_close(&p->fds[i]); /* those that found an owner are -1 */
   p->nfds = 0;
 }
 
@@ -383,19 +723,27 @@ void mpl_decode (lua_State *L, struct mpl_parcel *p, unsigned flags) {
   d.fd = 0;
   d.top = lua_gettop(L);
   d.flags = flags;
-  d.v = NULL;
+  d.inner = d.failed = 0;
   d.c = mpl_codec_of(L);
   d.v = mpl_level_enter(L, d.c, __builtin_frame_address(0));
   if (p->nfds == 0) {
     decode_deep(&d);
   } else { /* whatever raises, the descriptors are ours to close */
-    int rc;
-    luaL_checkstack(L, 20, NULL);
+    int rc, top = d.top;
+    luaL_checkstack(L, 20, NULL); /* if this raises, the next message closes them, or the next user of the parcel */
     lua_pushcfunction(L, l_decode);
     lua_pushlightuserdata(L, &d);
+    d.inner = 1;
     rc = lua_pcall(L, 1, 1, 0);
+    d.inner = 0;
+    d.L = L;
+    d.top = top;
     close_rest(&d);
-    if (rc != LUA_OK) (void)lua_error(L);
+    if (rc != LUA_OK && d.failed) bad(&d, "%s", d.reason);
+    if (rc != LUA_OK) {
+      mpl_level_leave(d.c);
+      (void)lua_error(L);
+    }
   }
   mpl_level_leave(d.c);
 }
