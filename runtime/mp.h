@@ -96,6 +96,14 @@ MP_API int mp_semaphore_acquire (mp_object *semaphore, int64_t deadline);
 MP_API int mp_semaphore_release (mp_object *semaphore, unsigned permits);
 MP_API int mp_semaphore_value (mp_object *semaphore); /* free permits at this moment */
 
+/* ---- Condition (runtime/shm/condition.h) ----
+** lock: a Lock or RLock; NULL in new makes an RLock, NULL elsewhere is the one the handle was made with. wait and notify need it held by the
+** caller (MP_EMISUSE). wait gives up all its depths, and has them again on return, whatever it returns: 0 (notified), MP_ABANDONED (notified,
+** and the lock's last holder had died), MP_ETIMEDOUT, MP_EINTR (no notification was lost by it). */
+MP_API int mp_condition_new (mp_object *lock, mp_object **out);
+MP_API int mp_condition_wait (mp_object *condition, mp_object *lock, int64_t deadline);
+MP_API int mp_condition_notify (mp_object *condition, mp_object *lock, unsigned n); /* up to n, the oldest first; UINT_MAX: all */
+
 /* ---- Queue (runtime/shm/queue.h, ring.h) ----
 ** First in, first out, any number of putters and getters. When put returns the message is visible to all and survives the putter.
 ** put: 0, MP_ETIMEDOUT, MP_ECLOSED, MP_E2BIG (larger than maxbytes), MP_EINTR. get: 0, MP_ETIMEDOUT, MP_ECLOSED (closed and drained), MP_E2BIG
