@@ -119,7 +119,7 @@ const struct mpi_call_rule mpi_call_rules[] = {
   PLAIN("fadvise64", READ, A), IF1("ioctl", READ, A, IS(1, TCGETS)),
 
   /* ---- files to write ---- */
-  IF1("openat", WRITE, W, ONLY(2, OPEN_WRITE)),
+  IF1("openat", WRITE | RUN, W, ONLY(2, OPEN_WRITE)),
   PLAIN("pwritev", WRITE, A), PLAIN("ftruncate", WRITE, A), PLAIN("fsync", WRITE, A), PLAIN("fdatasync", WRITE, A), PLAIN("flock", WRITE, A),
   PLAIN("umask", WRITE, A),
   FCNTL(WRITE, F_SETFL), FCNTL(WRITE, F_GETLK), FCNTL(WRITE, F_SETLK), FCNTL(WRITE, F_SETLKW),
