@@ -29,7 +29,7 @@ static int l_decode (lua_State *L) {
   return 1;
 }
 
-/* core.measure(v [, root]) -> bytes, items; raises as encode does */
+/* core.measure(v [, root]) -> bytes, items, handles; raises as encode does */
 static int l_measure (lua_State *L) {
   struct mpl_parcel *p = mpl_parcel_out(L);
   struct mpl_encoding how = {"explain", luaL_optstring(L, 2, NULL), NULL, 0};
@@ -37,7 +37,8 @@ static int l_measure (lua_State *L) {
   mpl_encode_as(L, 1, p, &how);
   lua_pushinteger(L, (lua_Integer)p->size);
   lua_pushinteger(L, (lua_Integer)mpi_wire_count(p->data, p->size));
-  return 2;
+  lua_pushinteger(L, p->nfds > 0 ? (lua_Integer)mpi_wire_handles(p->data, p->size) : 0);
+  return 3;
 }
 
 static void optional_function (lua_State *L, const char *name, int at) {

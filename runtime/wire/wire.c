@@ -226,23 +226,47 @@ int mpi_wire_check (const unsigned char *data, size_t size) {
   return at == end ? 0 : mpi_fail(MP_ECORRUPT, "bytes follow a message");
 }
 
-/* Payloads that are items: walked into by going on behind the head. */
-static int has_items (int ext) {
-  return ext == MPI_X_FUNC || ext == MPI_X_HANDLE || ext == MPI_X_CLASS || ext == MPI_X_NAMED || ext == MPI_X_ERROR || ext == MPI_X_TRAVEL;
+/* Payloads that are items: how many of them are no values of the sender's, before those that are; -1 for other payloads. */
+static int items_before (int ext) {
+  switch (ext) {
+    case MPI_X_FUNC: return 2;
+    case MPI_X_HANDLE: return 3;
+    case MPI_X_CLASS: return 2;
+    case MPI_X_NAMED: return 1;
+    case MPI_X_ERROR: return 1;
+    case MPI_X_TRAVEL: return 2;
+    default: return -1;
+  }
 }
 
-size_t mpi_wire_count (const unsigned char *data, size_t size) {
+static size_t count (const unsigned char *data, size_t size, size_t *handles) {
   const unsigned char *at = data, *end = data + size;
   size_t n = 0;
   struct mpi_item it;
-  while (at < end) {
-    at = mpi_wire_get(at, end, &it);
+  while (at < end && (at = mpi_wire_get(at, end, &it)) != NULL) {
+    int skip, ext = it.ext;
+    if (it.kind != MPI_W_EXT || ext != MPI_X_HEAD) n++;
+    if (it.kind != MPI_W_EXT) continue;
+    if (ext == MPI_X_HANDLE || ext == MPI_X_TRAVEL) ++*handles;
+    skip = items_before(ext);
+    if (skip < 0) continue;
+    at = it.data;
+    while (at != NULL && skip-- > 0) at = mpi_wire_get(at, end, &it);
+    if (ext == MPI_X_HANDLE && at != NULL && at < end && *at == 0xc0) at++; /* no companion */
     if (at == NULL) break;
-    if (it.kind == MPI_W_EXT && it.ext == MPI_X_HEAD) continue;
-    n++;
-    if (it.kind == MPI_W_EXT && has_items(it.ext)) at = it.data;
   }
   return n;
+}
+
+size_t mpi_wire_count (const unsigned char *data, size_t size) {
+  size_t handles = 0;
+  return count(data, size, &handles);
+}
+
+size_t mpi_wire_handles (const unsigned char *data, size_t size) {
+  size_t handles = 0;
+  (void)count(data, size, &handles);
+  return handles;
 }
 
 /* ---- SipHash-2-4 with 128 bits of output (Aumasson and Bernstein) ---- */

@@ -167,6 +167,7 @@ int mpi_wire_check (const unsigned char *data, size_t size);
 
 /* How many values and keys a message of ours has, those in extensions included; meaningful for what mpl_encode wrote. */
 size_t mpi_wire_count (const unsigned char *data, size_t size);
+size_t mpi_wire_handles (const unsigned char *data, size_t size); /* how many of them are handles */
 
 /* 128 bits of SipHash-2-4 under a key of 128 bits: names a function's body between a sender and a receiver. */
 void mpi_wire_hash (const unsigned char key[16], const void *data, size_t size, unsigned char out[16]);
