@@ -8,15 +8,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bind/zygote.h"
 #include "main/hooks.h"
 #include "main/sigint.h"
 #include "mplua.h"
+#include "proc/spawn.h"
 
 #define NAME "mprun"
 #define INIT_NAME "LUA_INIT"
 #define INIT_NAME_VERSION INIT_NAME "_" LUA_VERSION_MAJOR "_" LUA_VERSION_MINOR
-
-const char *mpi_progname = NAME;
 
 /* What the command line asks for. */
 struct options {
@@ -41,23 +41,7 @@ struct command {
   int status; /* what main() gives back if all went well otherwise */
 };
 
-/* ---- messages ---- */
-
-void mpi_message (const char *text) {
-  (void)fflush(stdout);
-  if (mpi_progname != NULL) (void)fprintf(stderr, "%s: ", mpi_progname);
-  (void)fprintf(stderr, "%s\n", text);
-  (void)fflush(stderr);
-}
-
-int mpi_report (lua_State *L, int status) {
-  if (status != LUA_OK) {
-    const char *text = lua_tostring(L, -1);
-    mpi_message(text != NULL ? text : "(error message is not a string)");
-    lua_pop(L, 1);
-  }
-  return status;
-}
+/* ---- what it says of itself ---- */
 
 static void usage (FILE *f) {
   (void)fprintf(f,
@@ -86,30 +70,7 @@ void mpi_banner (void) {
   (void)fflush(stdout);
 }
 
-/* ---- calls ---- */
-
-/* The message of an uncaught error: a text with traceback, or what an error object says of itself. */
-static int l_on_error (lua_State *L) {
-  if (lua_type(L, 1) != LUA_TSTRING && lua_type(L, 1) != LUA_TNUMBER) {
-    if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING) return 1;
-    lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
-    lua_replace(L, 1);
-  }
-  luaL_traceback(L, L, lua_tostring(L, 1), 1);
-  return 1;
-}
-
-int mpi_call (lua_State *L, int nargs, int nresults) {
-  int status;
-  int handler = lua_gettop(L) - nargs;
-  lua_pushcfunction(L, l_on_error);
-  lua_insert(L, handler);
-  mpi_sigint_begin();
-  status = lua_pcall(L, nargs, nresults, handler);
-  mpi_sigint_end();
-  lua_remove(L, handler);
-  return status;
-}
+/* ---- chunks ---- */
 
 /* Of a chunk that was just loaded with `status`. */
 static int run_loaded (lua_State *L, int status) {
@@ -379,11 +340,22 @@ static void print_version (void) {
   (void)printf("%s %s, %s\n", NAME, mp_version(), LUA_RELEASE);
 }
 
+/* The clean process that spawned ones are copies of; see proc/spawn.h. */
+static int zygote (void) {
+  struct options none = {0};
+  lua_State *L = luaL_newstate();
+  if (L == NULL) return EXIT_FAILURE;
+  mpi_sigint_watch(L);
+  open_libraries(L, &none);
+  mpl_zygote_main(L, mpi_sigint_begin);
+}
+
 int main (int argc, char **argv) {
   struct command c = {argc, argv, {0}, EXIT_SUCCESS};
   lua_State *L;
   int status, good;
   if (argc > 0 && argv[0][0] != '\0') mpi_progname = argv[0];
+  if (argc == 2 && is_option(argv[1], MPI_ZYGOTE_OPTION)) return zygote();
   read_options(&c.o, argc, argv);
   if (c.o.bad != NULL) return refuse(&c.o);
   if (c.o.help || c.o.version) {
