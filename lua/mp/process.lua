@@ -210,6 +210,19 @@ local function become(self, f)
   current = self
 end
 
+-- A process that was spawned: `task` is what spawn.lua sent.
+local function arrive(task, class)
+  parent = core.process_new { class = Process, state = "parent", name = task.parent, daemon = task.parent_daemon, pid = core.parent_pid(), creator = 0 }
+  me = { identity = task.identity, count = 0, name = task.name, daemon = task.daemon, authkey = task.authkey }
+  start_method = task.method
+  live, exit_hooks = {}, {}
+  current = core.process_new {
+    class = class, state = "self", creator = parent.pid, identity = task.identity, name = task.name, daemon = task.daemon,
+    target = task.target, args = task.args, kwargs = task.kwargs, own = task.own,
+  }
+  return current
+end
+
 -- ---- the parent's side ----------------------------------------------------------------------
 
 local function ended(self, f) -- exit code, or nil while it lives
@@ -474,7 +487,7 @@ end
 -- ---- for other files ------------------------------------------------------------------------
 
 core.process = {
-  class = Process, fields = fields_of, work = work, become = become, report_of = report_of, error_of = error_of, text_of = text_of,
+  class = Process, fields = fields_of, work = work, become = become, arrive = arrive, report_of = report_of, error_of = error_of, text_of = text_of,
   identity = function() return me end, authkey = authkey,
   set_spawn = function(f) spawn = f end,
   set_start_method = function(name) start_method = name end,

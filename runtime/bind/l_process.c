@@ -15,7 +15,9 @@
 #include "bind/codec.h"
 #include "bind/udata.h"
 #include "bind/wait.h"
+#include "bind/zygote.h"
 #include "proc/child.h"
+#include "proc/spawn.h"
 
 #define PROCESS "mp.Process"
 
@@ -106,6 +108,39 @@ static int l_fork (lua_State *L) {
   return 1;
 }
 
+/* process_spawn(process, daemon, task [, confined]). Raises what mpl_encode raises: nothing was started then. */
+static int l_spawn (lua_State *L) {
+  struct l_process *p = check(L);
+  struct mpl_encoding how = {"start", NULL, NULL, 0};
+  struct mpl_parcel *out;
+  mpi_child *c = NULL;
+  mpi_task t;
+  int rc;
+  luaL_checktype(L, 3, LUA_TTABLE);
+  out = mpl_parcel_out(L);
+  mpl_encode_as(L, 3, out, &how);
+  memset(&t, 0, sizeof t);
+  t.data = out->data;
+  t.size = out->size;
+  t.fds = out->fds;
+  t.nfds = out->nfds;
+  t.daemon = lua_toboolean(L, 2);
+  t.confined = lua_toboolean(L, 4);
+  rc = mpi_spawn(&t, &c);
+  if (rc != 0) {
+    push_where(L);
+    lua_pushfstring(L, "%sstart: %s", lua_tostring(L, -1), mp_errmsg());
+    return lua_error(L);
+  }
+  p->c = c;
+  return 0;
+}
+
+static int l_zygote (lua_State *L) {
+  lua_pushinteger(L, mpi_spawn_zygote());
+  return 1;
+}
+
 static int l_pid (lua_State *L) {
   lua_pushinteger(L, check_child(L)->pid);
   return 1;
@@ -147,28 +182,14 @@ static int l_signal (lua_State *L) {
 /* process_report(process) -> nil (none) | "result" or "error", value. Once: the report is taken. */
 static int l_report (lua_State *L) {
   mpi_child *c = check_child(L);
-  mpi_report r = c->report;
-  struct mpl_parcel *in;
-  int rc = 0;
+  mpi_record r = c->report;
   memset(&c->report, 0, sizeof c->report);
   if (r.kind == MPI_REPORT_NONE) {
-    mpi_report_fini(&r);
+    mpi_record_fini(&r);
     return 0;
   }
-  in = mpl_parcel_in(L);
-  rc = mpl_parcel_reserve(in, r.size, r.nfds);
-  if (rc != 0) {
-    mpi_report_fini(&r);
-    return luaL_error(L, "not enough memory");
-  }
-  if (r.size > 0) memcpy(in->data, r.data, r.size);
-  in->size = r.size;
-  if (r.nfds > 0) memcpy(in->fds, r.fds, sizeof(int) * (size_t)r.nfds);
-  in->nfds = r.nfds;
-  r.nfds = 0; /* they are the parcel's now */
   lua_pushstring(L, r.kind == MPI_REPORT_RESULT ? "result" : "error");
-  mpi_report_fini(&r);
-  mpl_decode(L, in, MPL_TRUST_CODE);
+  mpl_decode_report(L, &r, MPL_TRUST_CODE);
   return 2;
 }
 
@@ -306,7 +327,8 @@ static const luaL_Reg functions[] = {
   {"interrupter", l_interrupter}, {"parent_wait", l_parent_wait},
   {"parent_pid", l_parent_pid},   {"random", l_random},
   {"thread_count", l_thread_count}, {"program", l_program},
-  {"error_new", l_error_new},
+  {"error_new", l_error_new},     {"process_spawn", l_spawn},
+  {"environment", mpl_environment}, {"zygote", l_zygote},
   {NULL, NULL}};
 
 extern int mpl_open_process (lua_State *L);

@@ -22,6 +22,7 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/pidfd.h"
+#include "proc/spawn.h"
 
 #define DAEMON_GRACE (500 * MPI_NS_PER_MS)    /* from SIGTERM to SIGKILL when the parent ends */
 #define INTERRUPT_GRACE (400 * MPI_NS_PER_MS) /* from a terminal's SIGINT to SIGKILL, in a program that ends because of it */
@@ -33,6 +34,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int report_sock = -1; /* to the parent; -1 in a main program */
 static pid_t parent;
 static struct mpi_program *program;
+static int program_fd = -1;
 volatile int mpi_exiting;
 
 /* ---- once per program ---- */
@@ -58,8 +60,7 @@ static void occupy_standard_streams (void) {
 static struct mpi_program no_program; /* where a page cannot be had: the process then knows only of itself */
 
 static void init (void) {
-  void *page = mmap(NULL, sizeof(struct mpi_program), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  program = page == MAP_FAILED ? &no_program : page;
+  program = &no_program;
   occupy_standard_streams();
   (void)pthread_atfork(before_fork, after_fork, after_fork);
   (void)on_exit(on_program_exit, NULL);
@@ -70,9 +71,44 @@ int mpi_proc_init (void) {
   return 0;
 }
 
+/* The page is made with the first child: before it nobody else could look. */
+static pthread_once_t page_once = PTHREAD_ONCE_INIT;
+
+static void map_program (int fd) {
+  void *page = mmap(NULL, sizeof(struct mpi_program), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (page == MAP_FAILED) return;
+  program = page;
+  program_fd = fd;
+}
+
+static void make_page (void) {
+  int fd;
+  if (program_fd >= 0) return;
+  fd = mpi_memfd("mp-program");
+  if (fd < 0) return;
+  if (ftruncate(fd, sizeof(struct mpi_program)) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0) map_program(fd);
+  if (program_fd < 0) (void)close(fd);
+}
+
 struct mpi_program *mpi_program (void) {
   (void)mpi_proc_init();
+  (void)pthread_once(&page_once, make_page);
   return program;
+}
+
+int mpi_program_fd (void) {
+  (void)mpi_program();
+  return program_fd;
+}
+
+void mpi_program_adopt (int fd) {
+  struct stat st;
+  int own;
+  (void)mpi_proc_init();
+  if (program_fd >= 0 || fstat(fd, &st) != 0 || st.st_size != sizeof(struct mpi_program) || (fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK) == 0) return;
+  own = mpi_fd_dup(fd);
+  if (own >= 0) map_program(own);
+  if (own >= 0 && program_fd < 0) (void)close(own);
 }
 
 pid_t mpi_parent (void) {
@@ -98,7 +134,7 @@ struct report_head {
 };
 #define REPORT_MAGIC 0x5052504du
 
-void mpi_report_fini (mpi_report *r) {
+void mpi_record_fini (mpi_record *r) {
   int i;
   for (i = 0; i < r->nfds; i++) mpi_fd_close(&r->fds[i]);
   free(r->fds);
@@ -118,6 +154,11 @@ static int write_all (int fd, const char *data, size_t size) {
 }
 
 int mpi_report_send (int kind, const void *data, size_t size, const int *fds, int nfds) {
+  if (report_sock < 0) return mpi_fail(MP_EMISUSE, "this process has no parent to report to");
+  return mpi_record_send(report_sock, kind, data, size, fds, nfds);
+}
+
+int mpi_record_send (int sock, int kind, const void *data, size_t size, const int *fds, int nfds) {
   struct {
     struct report_head head;
     char bytes[INLINE_MAX];
@@ -125,7 +166,6 @@ int mpi_report_send (int kind, const void *data, size_t size, const int *fds, in
   int all[MPI_MAX_FDS];
   int apart = size > INLINE_MAX;
   int sent, count = 0, rc = 0, memfd = -1;
-  if (report_sock < 0) return mpi_fail(MP_EMISUSE, "this process has no parent to report to");
   memset(&record.head, 0, sizeof record.head);
   record.head.magic = REPORT_MAGIC;
   record.head.kind = kind;
@@ -141,10 +181,10 @@ int mpi_report_send (int kind, const void *data, size_t size, const int *fds, in
     memcpy(record.bytes, data, size);
   }
   for (sent = 0; sent < nfds && count < MPI_MAX_FDS; sent++) all[count++] = fds[sent];
-  if (rc == 0) rc = mpi_fd_send(report_sock, &record, sizeof record.head + (apart ? 0 : size), all, count);
+  if (rc == 0) rc = mpi_fd_send(sock, &record, sizeof record.head + (apart ? 0 : size), all, count);
   while (rc == 0 && sent < nfds) { /* more descriptors than one record takes */
     int n = nfds - sent < MPI_MAX_FDS ? nfds - sent : MPI_MAX_FDS;
-    rc = mpi_fd_send(report_sock, &record.head, sizeof record.head, fds + sent, n);
+    rc = mpi_fd_send(sock, &record.head, sizeof record.head, fds + sent, n);
     sent += n;
   }
   mpi_fd_close(&memfd);
@@ -163,7 +203,7 @@ static int read_apart (int fd, unsigned char *data, size_t size) {
 }
 
 /* Nothing is believed: a report that is not whole is none. */
-static void take_report (int sock, mpi_report *r) {
+void mpi_record_take (int sock, mpi_record *r) {
   struct {
     struct report_head head;
     char bytes[INLINE_MAX];
@@ -193,7 +233,13 @@ static void take_report (int sock, mpi_report *r) {
   while (taken < nfds && (uint32_t)r->nfds < record.head.nfds) r->fds[r->nfds++] = fds[taken++];
   while ((uint32_t)r->nfds < record.head.nfds) {
     int n = MPI_MAX_FDS, k;
-    if (mpi_fd_recv(sock, &more, sizeof more, &got, fds, &n, 0) != 0) goto bad_more;
+    int rc;
+    while ((rc = mpi_fd_recv(sock, &more, sizeof more, &got, fds, &n, 0)) == MP_EEMPTY) {
+      struct pollfd p = {sock, POLLIN, 0};
+      n = MPI_MAX_FDS;
+      if (poll(&p, 1, 5000) == 0) goto bad_more; /* the sender is at it */
+    }
+    if (rc != 0) goto bad_more;
     for (k = 0; k < n; k++) {
       if ((uint32_t)r->nfds < record.head.nfds) r->fds[r->nfds++] = fds[k];
       else mpi_fd_close(&fds[k]);
@@ -211,7 +257,7 @@ bad_more:
 bad:
   mpi_fd_close(&memfd);
   for (i = taken; i < nfds; i++) mpi_fd_close(&fds[i]);
-  mpi_report_fini(r);
+  mpi_record_fini(r);
 }
 
 /* ---- the table ---- */
@@ -219,7 +265,7 @@ bad:
 static void destroy (mpi_child *c) {
   mpi_fd_close(&c->pidfd);
   mpi_fd_close(&c->sock);
-  mpi_report_fini(&c->report);
+  mpi_record_fini(&c->report);
   free(c);
 }
 
@@ -253,7 +299,7 @@ static int reap (mpi_child *c) {
   if (c->ended) return 1;
   rc = mpi_pidfd_reap(c->pidfd, &c->exitcode);
   if (rc != 1) return rc;
-  take_report(c->sock, &c->report);
+  mpi_record_take(c->sock, &c->report);
   mpi_fd_close(&c->sock);
   c->ended = 1;
   unlist(c);
@@ -356,12 +402,13 @@ static void in_child (pid_t p, int report) {
   }
   table = NULL;
   mpi_fd_close(&report_sock);
+  mpi_spawn_forget();
   mpi_child_become(p, report);
 }
 
 /* Unwritten output would be written twice. With other threads, one of them may sit in a read and hold its stream's lock. A broken
 ** pipe must not kill us here: it is found by whoever writes next. */
-static void flush_streams (void) {
+void mpi_flush_streams (void) {
   sigset_t pipe, old, waiting;
   static const struct timespec none;
   (void)sigemptyset(&pipe);
@@ -393,7 +440,8 @@ int mpi_child_fork (int daemon, mpi_child **out) {
     free(c);
     return rc;
   }
-  flush_streams();
+  mpi_flush_streams();
+  (void)mpi_program();
   pid = MPI_FAULT_HERE("child.fork.fail") ? (errno = EAGAIN, -1) : fork();
   if (pid == 0) {
     (void)close(sv[0]);

@@ -24,17 +24,22 @@
 
 #include "mp.h"
 
-typedef struct mpi_report {
+typedef struct mpi_record {
   int kind; /* MPI_REPORT_...; NONE: nothing came */
   unsigned char *data; /* malloc'ed */
   size_t size;
   int *fds; /* malloc'ed; each is owned by the report */
   int nfds;
-} mpi_report;
+} mpi_record;
 
-enum { MPI_REPORT_NONE, MPI_REPORT_RESULT, MPI_REPORT_ERROR };
+enum { MPI_REPORT_NONE, MPI_REPORT_RESULT, MPI_REPORT_ERROR, MPI_REPORT_TASK /* from parent to child: see spawn.h */ };
 
-void mpi_report_fini (mpi_report *r); /* harmless when zeroed */
+/* What reports are made of: one message over a socket pair, with any number of bytes and descriptors. Neither blocks; take gives kind NONE for
+** what is not whole. The descriptors sent stay the caller's. */
+int mpi_record_send (int sock, int kind, const void *data, size_t size, const int *fds, int nfds);
+void mpi_record_take (int sock, mpi_record *r);
+
+void mpi_record_fini (mpi_record *r); /* harmless when zeroed */
 
 typedef struct mpi_child {
   struct mpi_child *next;
@@ -48,7 +53,7 @@ typedef struct mpi_child {
   int ended;
   int exitcode; /* valid once ended: status, or minus the signal */
   int listed;   /* in the table */
-  mpi_report report;
+  mpi_record report;
 } mpi_child;
 
 /* Registers the exit rules with the C library (on_exit) and the fork hooks, once. Called by whoever starts something first. */
@@ -92,7 +97,11 @@ struct mpi_program {
   _Atomic int64_t interrupted_at;
 };
 struct mpi_program *mpi_program (void); /* never NULL */
+int mpi_program_fd (void);              /* of the page, or -1 */
+void mpi_program_adopt (int fd);        /* in a process that the zygote made; anything but such a page is ignored */
 extern volatile int mpi_exiting;        /* set while the exit rules run; a SIGINT then makes it 2: stop waiting politely */
+
+void mpi_flush_streams (void); /* before another process prints to them */
 
 int mpi_thread_count (void); /* threads of this process, by the kernel's count */
 

@@ -1,0 +1,72 @@
+-- spawn.lua -- start_method "spawn": what a process that shares no memory with its maker is told, and what it makes of it.
+local mp, core = ...
+
+local rawget, type, next, setmetatable, pcall, getmetatable = rawget, type, next, setmetatable, pcall, getmetatable
+local P <const> = core.process
+local Process <const> = P.class
+
+-- A class travels as the methods of each of its ancestors, youngest first; what they are made of travels by value.
+local function describe(class)
+  local list = {}
+  while class ~= Process do
+    local level = { methods = {}, name = rawget(class, "__name") }
+    for k, v in next, class do
+      if k ~= "super" and k ~= "__name" then level.methods[k] = v end
+    end
+    list[#list + 1] = level
+    class = rawget(class, "super")
+  end
+  return list
+end
+
+local function rebuild(list)
+  local class = Process
+  for i = #list, 1, -1 do
+    class = class:extend(list[i].name)
+    for k, v in next, list[i].methods do class[k] = v end
+  end
+  return class
+end
+
+-- `arg`, if the caller's is one that can travel.
+local function plain_arg()
+  local a = rawget(_G, "arg")
+  if type(a) ~= "table" or getmetatable(a) then return nil end
+  local copy = {}
+  for k, v in next, a do
+    if math.type(k) == "integer" and type(v) == "string" then copy[k] = v end
+  end
+  return copy
+end
+
+local function spawn(self, f)
+  local me = P.identity()
+  local package = package
+  core.process_spawn(self, f.daemon, {
+    target = f.target, args = f.args, kwargs = f.kwargs, own = f.own, class = describe(f.class),
+    name = f.name, identity = f.identity, daemon = f.daemon, authkey = f.authkey or P.authkey(), method = P.chosen_method(),
+    parent = me.name, parent_daemon = me.daemon,
+    path = package.path, cpath = package.cpath, arg = plain_arg(), environment = core.environment(),
+    global = rawget(_G, "mp") == mp or nil,
+  })
+end
+
+P.set_spawn(spawn)
+
+-- In the new process: the exit code.
+function core.spawned(task)
+  core.environment(task.environment)
+  package.path, package.cpath = task.path, task.cpath
+  _G.arg = task.arg
+  if not task.global then _G.mp = nil end
+  local self, code
+  local ok, e = pcall(function()
+    self = P.arrive(task, rebuild(task.class))
+  end)
+  if not ok then
+    core.stderr(task.name .. ": " .. P.text_of(e) .. "\n")
+    return 1
+  end
+  code = P.work(self)
+  return code
+end
