@@ -9,11 +9,9 @@
 #include <unistd.h>
 
 #include "bind/zygote.h"
-#include "bind/zygote.h"
 #include "main/hooks.h"
 #include "main/sigint.h"
 #include "mplua.h"
-#include "proc/spawn.h"
 #include "proc/spawn.h"
 
 #define NAME "mprun"
@@ -352,22 +350,11 @@ static int zygote (void) {
   mpl_zygote_main(L, mpi_sigint_begin);
 }
 
-/* The clean process that spawned ones are copies of; see proc/spawn.h. */
-static int zygote (void) {
-  struct options none = {0};
-  lua_State *L = luaL_newstate();
-  if (L == NULL) return EXIT_FAILURE;
-  mpi_sigint_watch(L);
-  open_libraries(L, &none);
-  mpl_zygote_main(L, mpi_sigint_begin);
-}
-
 int main (int argc, char **argv) {
   struct command c = {argc, argv, {0}, EXIT_SUCCESS};
   lua_State *L;
   int status, good;
   if (argc > 0 && argv[0][0] != '\0') mpi_progname = argv[0];
-  if (argc == 2 && is_option(argv[1], MPI_ZYGOTE_OPTION)) return zygote();
   if (argc == 2 && is_option(argv[1], MPI_ZYGOTE_OPTION)) return zygote();
   read_options(&c.o, argc, argv);
   if (c.o.bad != NULL) return refuse(&c.o);
