@@ -13,7 +13,9 @@ int mpl_ring_put (lua_State *L, struct mpi_ring *r, int idx, int64_t deadline) {
     m.size = p->size;
     m.fds = p->fds;
     m.nfds = p->nfds;
-    mpl_enter(L);
+    rc = mpi_ring_put(r, &m, 1, &done, 0);
+    if (rc != MP_ETIMEDOUT || deadline == 0) break;
+    mpl_enter(L); /* only now: it takes time */
     rc = mpi_ring_put(r, &m, 1, &done, deadline);
     mpl_leave();
     if (rc == MP_EINTR) mpl_interrupt(L);
@@ -38,10 +40,13 @@ int mpl_ring_get_if (lua_State *L, struct mpi_ring *r, int64_t deadline, int (*a
     sink.fds = p->fds;
     sink.accept = accept;
     sink.accept_ud = ud;
-    mpl_enter(L);
-    rc = mpi_ring_get(r, &sink, 1, &got, deadline);
-    mpl_leave();
-    if (rc == MP_EINTR) mpl_interrupt(L);
+    rc = mpi_ring_get(r, &sink, 1, &got, 0);
+    if (rc == MP_ETIMEDOUT && deadline != 0) {
+      mpl_enter(L); /* only now: it takes time */
+      rc = mpi_ring_get(r, &sink, 1, &got, deadline);
+      mpl_leave();
+      if (rc == MP_EINTR) mpl_interrupt(L);
+    }
     want = sink.size;
     p->size = sink.size;
     p->nfds = sink.nfds;

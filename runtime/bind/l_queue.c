@@ -26,7 +26,7 @@ static uint64_t size_option (lua_State *L, const char *name, lua_Integer most) {
   return (uint64_t)n;
 }
 
-static int l_new (lua_State *L) {
+static int new_queue (lua_State *L) {
   struct mp_queue_options options = {0, 0};
   mp_object *o;
   int rc;
@@ -43,6 +43,17 @@ static int l_new (lua_State *L) {
   if (rc != 0) return mpl_raise(L, "Queue", rc);
   mpl_push(L, o);
   return 1;
+}
+
+/* One C function a name, so that an error names what was called. */
+static int l_Queue (lua_State *L) {
+  return new_queue(L);
+}
+static int l_JoinableQueue (lua_State *L) {
+  return new_queue(L);
+}
+static int l_SimpleQueue (lua_State *L) {
+  return new_queue(L);
 }
 
 /* ---- one message ---- */
@@ -322,11 +333,11 @@ int mpl_open_queue (lua_State *L);
 int mpl_open_queue (lua_State *L) {
   mpl_newtype(L, &queue_type);
   mpl_set_waitable(L, "mp.Queue", &waitable);
-  lua_pushcfunction(L, l_new);
-  lua_pushvalue(L, -1);
-  lua_setfield(L, -3, "Queue");
-  lua_pushvalue(L, -1);
-  lua_setfield(L, -3, "JoinableQueue");
+  lua_pushcfunction(L, l_Queue);
+  lua_setfield(L, -2, "Queue");
+  lua_pushcfunction(L, l_JoinableQueue);
+  lua_setfield(L, -2, "JoinableQueue");
+  lua_pushcfunction(L, l_SimpleQueue);
   lua_setfield(L, -2, "SimpleQueue");
   return 0;
 }

@@ -8,7 +8,6 @@
 #include "mplua.h"
 
 static const char objects_key = 0; /* registry: weak values, light pointer of the mp_object -> userdata */
-static const char types_key = 0;   /* registry: metatable -> light pointer of mpl_type, for shared objects */
 static const char by_type_key = 0; /* registry: type number -> metatable */
 
 static void push_registry_table (lua_State *L, const void *key, const char *mode) {
@@ -27,15 +26,11 @@ static void push_registry_table (lua_State *L, const void *key, const char *mode
 
 /* ---- metatables ---- */
 
-static const mpl_type *type_of_userdata (lua_State *L, int idx) {
-  const mpl_type *t;
-  if (lua_type(L, idx) != LUA_TUSERDATA || !lua_getmetatable(L, idx)) return NULL;
-  push_registry_table(L, &types_key, NULL);
-  lua_insert(L, -2);
-  lua_rawget(L, -2);
-  t = lua_touserdata(L, -1);
-  lua_pop(L, 2);
-  return t;
+const char mpl_box_tag = 0;
+
+static struct mpl_box *box_at (lua_State *L, int idx) {
+  struct mpl_box *b = lua_type(L, idx) == LUA_TUSERDATA ? lua_touserdata(L, idx) : NULL;
+  return b != NULL && lua_rawlen(L, idx) == sizeof *b && b->tag == &mpl_box_tag ? b : NULL;
 }
 
 /* __index: method, else attribute, else an error that names the field. Upvalues: methods, type. */
@@ -46,6 +41,13 @@ static int l_index (lua_State *L) {
   if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
   lua_settop(L, 2);
   if (t->get != NULL && t->get(L) != 0) return 1;
+  lua_settop(L, 2);
+  return luaL_error(L, "%s has no field '%s'", t->name, luaL_tolstring(L, 2, NULL));
+}
+
+/* The same for types without attributes: their __index is the table of methods, and this its own. Arguments: that table, key. */
+static int l_unknown (lua_State *L) {
+  const mpl_type *t = lua_touserdata(L, lua_upvalueindex(2));
   lua_settop(L, 2);
   return luaL_error(L, "%s has no field '%s'", t->name, luaL_tolstring(L, 2, NULL));
 }
@@ -104,6 +106,7 @@ static void set_with_upvalues (lua_State *L, const luaL_Reg *list, int methods, 
 }
 
 static const luaL_Reg access_meta[] = {{"__index", l_index}, {"__newindex", l_newindex}, {NULL, NULL}};
+static const luaL_Reg unknown_meta[] = {{"__index", l_unknown}, {NULL, NULL}};
 
 void mpl_newtype (lua_State *L, const mpl_type *t) {
   int methods;
@@ -113,17 +116,21 @@ void mpl_newtype (lua_State *L, const mpl_type *t) {
   (void)luaL_newmetatable(L, t->name);
   set_with_upvalues(L, t->type != 0 ? object_meta : plain_meta, methods, t);
   set_with_upvalues(L, access_meta, methods, t);
+  if (t->get == NULL) {
+    lua_newtable(L);
+    set_with_upvalues(L, unknown_meta, methods, t);
+    lua_setmetatable(L, methods);
+    lua_pushvalue(L, methods);
+    lua_setfield(L, -2, "__index");
+  }
   set_with_upvalues(L, t->meta, methods, t);
   lua_pushvalue(L, methods);
   lua_setfield(L, -2, "methods"); /* the metatable is hidden by __metatable below */
   lua_pushstring(L, t->name);
   lua_setfield(L, -2, "__metatable");
   if (t->type != 0) {
-    push_registry_table(L, &types_key, NULL);
-    lua_pushvalue(L, -2);
     lua_pushlightuserdata(L, (void *)(uintptr_t)t);
-    lua_rawset(L, -3);
-    lua_pop(L, 1);
+    lua_setfield(L, -2, "type");
     push_registry_table(L, &by_type_key, NULL);
     lua_pushvalue(L, -2);
     lua_rawseti(L, -2, t->type);
@@ -152,9 +159,12 @@ static int protected_push (lua_State *L) {
   }
   lua_pop(L, 1);
   b = lua_newuserdatauv(L, sizeof *b, 2);
-  b->o = NULL;
+  *b = (struct mpl_box){&mpl_box_tag, NULL, NULL};
   push_registry_table(L, &by_type_key, NULL);
   if (lua_rawgeti(L, -1, p->o->type->type) != LUA_TTABLE) return luaL_error(L, "no Lua side for mp.%s", p->o->type->name);
+  lua_getfield(L, -1, "type");
+  b->type = lua_touserdata(L, -1);
+  lua_pop(L, 1);
   lua_setmetatable(L, -3);
   lua_pop(L, 1);
   lua_pushvalue(L, -1);
@@ -183,15 +193,17 @@ void mplua_push (lua_State *L, mp_object *o) {
 }
 
 int mpl_isobject (lua_State *L, int idx) {
-  return type_of_userdata(L, idx) != NULL;
+  return box_at(L, idx) != NULL;
 }
 
 mp_object *mpl_test (lua_State *L, int idx) {
-  return mpl_isobject(L, idx) ? ((struct mpl_box *)lua_touserdata(L, idx))->o : NULL;
+  struct mpl_box *b = box_at(L, idx);
+  return b != NULL ? b->o : NULL;
 }
 
 mp_object *mpl_check (lua_State *L, int arg, const mpl_type *t) {
-  struct mpl_box *b = luaL_checkudata(L, arg, t->name);
+  struct mpl_box *b = box_at(L, arg);
+  if (b == NULL || b->type != t) b = luaL_checkudata(L, arg, t->name); /* raises */
   luaL_argcheck(L, b->o != NULL, arg, "the handle is closed");
   return b->o;
 }
@@ -259,6 +271,7 @@ static int hook_is_new (void *ud) {
 }
 
 void mpl_enter (lua_State *L) {
+  luaL_checkstack(L, 1, NULL);
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   entered.main = lua_tothread(L, -1);
   lua_pop(L, 1);

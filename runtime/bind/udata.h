@@ -16,9 +16,13 @@
 
 #include "shm/object.h"
 
+struct mpl_type;
 struct mpl_box {
-  mp_object *o; /* NULL: closed */
+  const void *tag;             /* &mpl_box_tag: what tells our userdata from others without a look at metatables */
+  const struct mpl_type *type;
+  mp_object *o;                /* NULL: closed */
 };
+extern const char mpl_box_tag;
 
 typedef struct mpl_type {
   int type;         /* MPI_T_..., for objects with a segment; 0 for other userdata */
