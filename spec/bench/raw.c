@@ -67,7 +67,7 @@ struct side {
   LINE pthread_mutex_t lock;
   uint32_t other;                      /* the other side's position, as last seen; under lock */
   LINE _Atomic uint32_t pos;           /* how many messages this side has done */
-  LINE _Atomic uint32_t asleep;        /* whether the other side sleeps on pos */
+  LINE _Atomic uint32_t asleep;        /* whether the other side sleeps on pos; only that side writes it */
 };
 
 struct ring {
@@ -103,17 +103,14 @@ static uint32_t side_wait (struct side *other, uint32_t seen) {
       relax();
     }
     atomic_store(&other->asleep, 1);
-    if ((p = atomic_load(&other->pos)) != seen) return p;
-    futex_wait(&other->pos, seen);
+    if (atomic_load(&other->pos) == seen) futex_wait(&other->pos, seen);
+    atomic_store(&other->asleep, 0);
   }
 }
 
 static void side_move (struct side *s, uint32_t pos) {
   atomic_store(&s->pos, pos);
-  if (atomic_load_explicit(&s->asleep, memory_order_relaxed)) {
-    atomic_store(&s->asleep, 0);
-    futex_wake(&s->pos, 1);
-  }
+  if (atomic_load(&s->asleep)) futex_wake(&s->pos, 1);
 }
 
 static void ring_put (struct ring *r, const void *messages, uint32_t n) {
