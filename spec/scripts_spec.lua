@@ -370,3 +370,13 @@ describe("every script of the tour", function()
     end
   end)
 end)
+
+describe("docs/tutorial.md", function()
+  it("shows every script of the tour as it is (spec/support/tutorial.lua puts it there)", function()
+    local page = read "docs/tutorial.md"
+    for _, name in ipairs(tour) do
+      local shown = page:match("\n### " .. name .. "\n.-```lua[^\n]*\n(.-)```\n")
+      assert.equal(read("scripts/" .. name .. ".lua"), shown, name)
+    end
+  end)
+end)
