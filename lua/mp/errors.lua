@@ -12,9 +12,7 @@ local fields = {
   signal = "number", value = "any", path = "string", reason = "string",
 }
 
-local function where()
-  return core.where and core.where() or ""
-end
+local where = core.script_line
 
 -- Reading an unknown field is an error that names it.
 function Error.__index(_, key)

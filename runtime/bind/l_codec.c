@@ -50,7 +50,8 @@ static void optional_function (lua_State *L, const char *name, int at) {
 /* mp.register(name, metatable [, {dump=, load=}]) */
 static int l_register (lua_State *L) {
   size_t len;
-  (void)luaL_checklstring(L, 1, &len);
+  luaL_checktype(L, 1, LUA_TSTRING);
+  (void)lua_tolstring(L, 1, &len);
   luaL_argcheck(L, len > 0 && len < 256, 1, "a name of 1 to 255 bytes expected");
   luaL_checktype(L, 2, LUA_TTABLE);
   if (lua_isnoneornil(L, 3)) {
@@ -101,8 +102,13 @@ static int l_is_error (lua_State *L) {
   return 1;
 }
 
-/* core.error_metatable: for errors.lua */
-static const luaL_Reg core_functions[] = {{"encode", l_encode}, {"decode", l_decode}, {"measure", l_measure}, {NULL, NULL}};
+/* core.script_line() -> "script.lua:12: ", the first line up the stack that is not of our own Lua files */
+static int l_script_line (lua_State *L) {
+  mpl_push_where(L);
+  return 1;
+}
+
+static const luaL_Reg core_functions[] = {{"script_line", l_script_line}, {"encode", l_encode}, {"decode", l_decode}, {"measure", l_measure}, {NULL, NULL}};
 static const luaL_Reg mp_functions[] = {{"register", l_register}, {"is_error", l_is_error}, {NULL, NULL}};
 
 extern int mpl_open_codec (lua_State *L);
