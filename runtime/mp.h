@@ -104,6 +104,22 @@ MP_API int mp_condition_new (mp_object *lock, mp_object **out);
 MP_API int mp_condition_wait (mp_object *condition, mp_object *lock, int64_t deadline);
 MP_API int mp_condition_notify (mp_object *condition, mp_object *lock, unsigned n); /* up to n, the oldest first; UINT_MAX: all */
 
+/* ---- Barrier (runtime/shm/barrier.h) ----
+** arrive waits for the others: 0 with *rank from 1 to parties; MP_BARRIER_RUN for the last of a barrier made with MP_BARRIER_ACTION: it runs the action
+** and then calls complete with the *seat it was given, in the same thread; MP_EBROKEN; MP_ETIMEDOUT and MP_EINTR (the barrier is broken for
+** the others). complete: 0, or MP_EBROKEN if the barrier was broken meanwhile. timeout_ns is the default that the Lua side uses
+** (MP_NEVER: none). */
+#define MP_BARRIER_ACTION 1u
+#define MP_BARRIER_RUN 2
+MP_API int mp_barrier_new (unsigned parties, unsigned flags, int64_t timeout_ns, mp_object **out);
+MP_API int mp_barrier_arrive (mp_object *barrier, int64_t deadline, int *rank, int *seat);
+MP_API int mp_barrier_complete (mp_object *barrier, int seat, int succeeded);
+MP_API int mp_barrier_reset (mp_object *barrier);
+MP_API int mp_barrier_abort (mp_object *barrier);
+MP_API int mp_barrier_parties (mp_object *barrier);
+MP_API int mp_barrier_waiting (mp_object *barrier);
+MP_API int mp_barrier_broken (mp_object *barrier); /* 1 or 0 */
+
 /* ---- Queue (runtime/shm/queue.h, ring.h) ----
 ** First in, first out, any number of putters and getters. When put returns the message is visible to all and survives the putter.
 ** put: 0, MP_ETIMEDOUT, MP_ECLOSED, MP_E2BIG (larger than maxbytes), MP_EINTR. get: 0, MP_ETIMEDOUT, MP_ECLOSED (closed and drained), MP_E2BIG
