@@ -331,11 +331,14 @@ static const luaL_Reg functions[] = {
   {"environment", mpl_environment}, {"zygote", l_zygote},
   {NULL, NULL}};
 
+extern int mprun_interrupt_pending (void) __attribute__((weak)); /* there: this program is mprun */
 extern int mpl_open_process (lua_State *L);
 
 /* Stack: core, mp. */
 int mpl_open_process (lua_State *L) {
   (void)mpi_proc_init();
+  if (mprun_interrupt_pending != NULL) mpi_spawn_set_helper("/proc/self/exe");
+  else mpi_spawn_locate();
   lua_pushvalue(L, -2);
   luaL_setfuncs(L, functions, 0);
   (void)luaL_newmetatable(L, PROCESS);

@@ -26,6 +26,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int control = -1;
 static pid_t zygote;
 static char helper[PATH_MAX];
+static char library[PATH_MAX];
 
 static void before_fork (void) {
   (void)pthread_mutex_lock(&lock);
@@ -59,20 +60,33 @@ static int try_helper (const char *dir, int length, const char *rest) {
   return access(helper, X_OK) == 0;
 }
 
-/* Beside the library (a build folder), where `make install` puts it, or in PATH. */
-static int find_helper (void) {
-  static const char *const near[] = {"/mprun", "/../bin/mprun", "/../../../bin/mprun", "/../../bin/mprun"};
-  const char *path = getenv("PATH");
+/* Where the library was loaded from, while a relative path still leads there. */
+void mpi_spawn_locate (void) {
   Dl_info info;
+  if (library[0] != '\0' || dladdr((void *)(uintptr_t)mpi_spawn_locate, &info) == 0 || info.dli_fname == NULL) return;
+  if (info.dli_fname[0] == '/') (void)snprintf(library, sizeof library, "%s", info.dli_fname);
+  else if (strchr(info.dli_fname, '/') == NULL || realpath(info.dli_fname, library) == NULL) library[0] = '\0';
+}
+
+/* Beside the library (a build folder), where `make install` puts it, or in PATH. */
+static int find_near (const char *file) {
+  static const char *const near[] = {"/mprun", "/../bin/mprun", "/../../../bin/mprun", "/../../bin/mprun"};
+  const char *slash = strrchr(file, '/');
   size_t i;
+  for (i = 0; slash != NULL && i < sizeof near / sizeof near[0]; i++)
+    if (try_helper(file, (int)(slash - file), near[i])) return 1;
+  return 0;
+}
+
+static int find_helper (void) {
+  const char *path = getenv("PATH");
+  char program[PATH_MAX];
+  ssize_t n;
   if (helper[0] != '\0') return 0;
-  if (dladdr((void *)(uintptr_t)find_helper, &info) != 0 && info.dli_fname != NULL) {
-    const char *slash = strrchr(info.dli_fname, '/');
-    const char *dir = slash != NULL ? info.dli_fname : ".";
-    int length = slash != NULL ? (int)(slash - info.dli_fname) : 1;
-    for (i = 0; i < sizeof near / sizeof near[0]; i++)
-      if (try_helper(dir, length, near[i])) return 0;
-  }
+  if (library[0] != '\0' && find_near(library)) return 0;
+  n = readlink("/proc/self/exe", program, sizeof program - 1);
+  program[n > 0 ? n : 0] = '\0';
+  if (find_near(program)) return 0;
   while (path != NULL && *path != '\0') {
     int length = (int)strcspn(path, ":");
     if (length > 0 && try_helper(path, length, "/mprun")) return 0;

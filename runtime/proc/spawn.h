@@ -29,7 +29,9 @@ typedef struct mpi_task {
 
 int mpi_spawn (const mpi_task *t, mpi_child **out);
 
-/* The helper's file name; what is found beside the library or in PATH otherwise. */
+/* The helper's file name; otherwise it is looked for beside the library, where that is installed, beside the program, and in PATH. locate: to be
+** called early, before the working directory changes. */
+void mpi_spawn_locate (void);
 void mpi_spawn_set_helper (const char *path);
 
 pid_t mpi_spawn_zygote (void); /* its pid, 0: none now */
