@@ -238,8 +238,8 @@ static int close_doors (const struct mpi_jail *j, int supervisor) {
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) return mpi_fail_errno("prctl(PR_SET_PDEATHSIG)");
     if (getppid() != parent || parent == 1) return mpi_fail(MP_ESYS, "the supervisor is gone");
   }
-  /* To see where a socket is bound, a supervisor without privileges must reach it. */
-  if (j->policy.bind.n > 0 && geteuid() < UID_BASE) dumpable = 1;
+  /* To see where a socket is bound or what kind it is, a supervisor without privileges must reach it. */
+  if ((j->policy.bind.n > 0 || j->policy.dns) && geteuid() < UID_BASE) dumpable = 1;
   if (prctl(PR_SET_DUMPABLE, dumpable, 0, 0, 0) != 0) return mpi_fail_errno("prctl(PR_SET_DUMPABLE)");
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return mpi_fail_errno("prctl(PR_SET_NO_NEW_PRIVS)");
   (void)prctl(PR_SET_MDWE, MDWE_REFUSE_EXEC_GAIN, 0, 0, 0); /* Linux 6.3; the filter refuses the same, argument by argument */

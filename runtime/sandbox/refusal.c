@@ -305,13 +305,18 @@ void mpi_refusal_describe (const struct mpi_refused *c, struct mpi_violation *v)
 
 /* ---- will Landlock refuse it? ---- */
 
+static int special (const char *path) {
+  return strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/sys/", 5) == 0;
+}
+
 static int path_covered (const struct mpi_refused *c, const struct path_call *p) {
   const struct mpi_policy *policy = &c->jail->policy;
   char path[PATH_MAX], full[PATH_MAX];
   int exists;
   if (!read_path(c, p, path) || path[0] != '/' || !resolve(path, full, &exists)) return 1; /* fails for another reason, or unknown */
-  if (strncmp(p->name, "exec", 4) == 0) return !exists || mpi_policy_covers(policy, &policy->run, full) || strcmp(path, "/bin/sh") == 0;
   if (policy->run.n > 0 && strcmp(full, "/dev/null") == 0) return 1;
+  if (special(path) || special(full)) return 0; /* magic links there lead to what has no name */
+  if (strncmp(p->name, "exec", 4) == 0) return !exists || mpi_policy_covers(policy, &policy->run, full) || strcmp(path, "/bin/sh") == 0;
   if (p->flags >= 0 && !exists && !(c->args[p->flags] & O_CREAT)) return 1; /* no such file */
   if (p->flags < 0 && !exists && strncmp(p->name, "mkdir", 5) != 0) return 1;
   if (writes(c, p)) return mpi_policy_covers(policy, &policy->write, full);
@@ -321,6 +326,7 @@ static int path_covered (const struct mpi_refused *c, const struct path_call *p)
 static int is_stream (const struct mpi_refused *c) {
   int pidfd = (int)syscall(SYS_pidfd_open, c->pid, 0), fd, type = SOCK_STREAM;
   socklen_t size = sizeof type;
+  if (pidfd < 0) pidfd = (int)syscall(SYS_pidfd_open, c->main_pid, 0); /* a thread */
   if (pidfd < 0) return 0;
   fd = (int)syscall(SYS_pidfd_getfd, pidfd, (int)c->args[0], 0);
   if (fd >= 0) {

@@ -16,6 +16,7 @@ struct mpi_refused {
   int nr;
   const uint64_t *args;
   pid_t pid;  /* the calling thread */
+  pid_t main_pid; /* of the confined process */
   int memory; /* /proc/PID/mem of the process, or -1 */
 };
 

@@ -11,7 +11,7 @@
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
-int mpi_report_map (int fd, struct mpi_jail_report **r) {
+int mpi_jail_report_map (int fd, struct mpi_jail_report **r) {
   struct stat st;
   void *p;
   int seals = fcntl(fd, F_GET_SEALS);
@@ -23,11 +23,11 @@ int mpi_report_map (int fd, struct mpi_jail_report **r) {
   return 0;
 }
 
-int mpi_report_make (int *out, struct mpi_jail_report **r) {
+int mpi_jail_report_make (int *out, struct mpi_jail_report **r) {
   int rc, fd = mpi_memfd("mp sandbox report");
   if (fd < 0) return fd;
   if (ftruncate(fd, (off_t)sizeof **r) != 0 || fcntl(fd, F_ADD_SEALS, SEALS) != 0) rc = mpi_fail_errno("sizing a memfd");
-  else rc = mpi_report_map(fd, r);
+  else rc = mpi_jail_report_map(fd, r);
   if (rc != 0) {
     mpi_fd_close(&fd);
     return rc;
@@ -37,6 +37,6 @@ int mpi_report_make (int *out, struct mpi_jail_report **r) {
   return 0;
 }
 
-void mpi_report_unmap (struct mpi_jail_report *r) {
+void mpi_jail_report_unmap (struct mpi_jail_report *r) {
   if (r != NULL) (void)munmap(r, sizeof *r);
 }

@@ -137,7 +137,7 @@ struct answer {
 };
 
 static void judge (struct warden *w, const struct seccomp_notif *n, struct answer *a) {
-  struct mpi_refused c = {w->jail, n->data.nr, (const uint64_t *)n->data.args, (pid_t)n->pid, n->pid == (uint32_t)w->pid ? w->memory : -1};
+  struct mpi_refused c = {w->jail, n->data.nr, (const uint64_t *)n->data.args, (pid_t)n->pid, w->pid, n->pid == (uint32_t)w->pid ? w->memory : -1};
   struct mpi_violation v;
   enum mpi_call_verdict verdict = mpi_calls_judge(w->jail->features, n->data.arch, n->data.nr, c.args, (uint32_t)w->pid, NULL);
   int kill_it = verdict == MPI_CALL_KILL || w->jail->policy.on_violation == MPI_KILL;
@@ -542,11 +542,11 @@ int mpi_warden_enter (const struct mpi_jail *j, int report_fd, const int *keep, 
   struct mpi_jail_report *r;
   sigset_t mask;
   int in_child = 0;
-  int rc = mpi_report_map(report_fd, &r);
+  int rc = mpi_jail_report_map(report_fd, &r);
   if (rc != 0) return rc;
   rc = start(&w, j, r, keep, n, &in_child, &mask);
   if (rc != 0 || in_child) {
-    mpi_report_unmap(r);
+    mpi_jail_report_unmap(r);
     return rc;
   }
   let_go(&w);

@@ -46,9 +46,9 @@ struct mpi_jail_report {
 };
 
 /* A report: a memfd for both, mapped for the owner. The size is fixed and sealed. */
-int mpi_report_make (int *fd, struct mpi_jail_report **r);
-int mpi_report_map (int fd, struct mpi_jail_report **r);
-void mpi_report_unmap (struct mpi_jail_report *r);
+int mpi_jail_report_make (int *fd, struct mpi_jail_report **r);
+int mpi_jail_report_map (int fd, struct mpi_jail_report **r);
+void mpi_jail_report_unmap (struct mpi_jail_report *r);
 
 /* Returns 0 in the confined child only; a negative code in the caller if nothing has happened yet. keep[n]: the descriptors that the child
 ** keeps. The report's descriptor is the warden's alone. */

@@ -23,7 +23,7 @@ static int report_fd;
 
 static void prepare (void) {
   CHECK_OK(mpi_jail_make(&policy, MPI_FILTER_LISTENER, &jail));
-  CHECK_OK(mpi_report_make(&report_fd, &report));
+  CHECK_OK(mpi_jail_report_make(&report_fd, &report));
 }
 
 static void inside (void *arg) {
@@ -51,14 +51,14 @@ TEST("the warden ends as the child ended", .clean = 1) {
   mpi_policy_init(&policy);
   CHECK_EQ(run(nothing), 0);
   CHECK(mpi_load(&report->pid) > 0);
-  mpi_report_unmap(report);
+  mpi_jail_report_unmap(report);
   (void)close(report_fd);
   CHECK_EQ(run(ends_with_7), 7);
-  mpi_report_unmap(report);
+  mpi_jail_report_unmap(report);
   (void)close(report_fd);
   CHECK_EQ(run(kills_itself), -SIGABRT);
   CHECK_EQ(mpi_load(&report->end), MPI_END_NONE);
-  mpi_report_unmap(report);
+  mpi_jail_report_unmap(report);
   (void)close(report_fd);
 }
 
@@ -345,7 +345,7 @@ TEST("a learner refuses nothing and records what was needed") {
   int file = 0, net = 0;
   mpi_policy_init(&policy);
   CHECK_OK(mpi_jail_make_learner(&jail));
-  CHECK_OK(mpi_report_make(&report_fd, &report));
+  CHECK_OK(mpi_jail_report_make(&report_fd, &report));
   CHECK_EQ(wait_child(fork_child(learns, NULL)), 0);
   n = mpi_load(&report->n);
   for (i = 0; i < n; i++) {
