@@ -118,6 +118,15 @@ describe("mprun's options", function()
     assert.equal(stock:gsub("math ", "math mp ", 1), (out_of{ "-e", list }))
   end)
 
+  it("opens mp when it is first touched, in whatever way", function()
+    local whole = "return function() for _, k in ipairs{ 'sleep', 'now', '_VERSION' } do assert(rawget(mp, k) ~= nil, k) end print'open' end"
+    for _, touch in ipairs{ "local x = mp.sleep", "mp.mine = 1 assert(mp.mine == 1)", "local n = 0 for k in pairs(mp) do n = n + 1 end assert(n > 3)",
+                            "pcall(function() return mp.nosuch end)" } do
+      assert.equal("open\n", out_of{ "-e", "local check = (function() " .. whole .. " end)() " .. touch .. " check()" })
+    end
+    assert.matches("^%S+: %(command line%):1: mp has no field 'nosuch'\n", mprun{ "-e", "local x = mp.nosuch" }.err)
+  end)
+
   it("has the search paths of lua5.4", function()
     if not has_lua then return pending("no lua5.4 to compare with") end
     local list = "print(package.path) print(package.cpath) print(package.config)"

@@ -96,7 +96,10 @@ int luaopen_mp (lua_State *L) {
   lua_setfield(L, -2, "__index");
   lua_setmetatable(L, -2);
   lua_setfield(L, -2, "methods");
-  lua_newtable(L); /* mp */
+  if (lua_getfield(L, LUA_REGISTRYINDEX, "mp.module") != LUA_TTABLE) { /* the interpreter's, which opens it when first touched */
+    lua_pop(L, 1);
+    lua_newtable(L); /* mp */
+  }
   luaL_setfuncs(L, functions, 0);
   lua_pushstring(L, MP_VERSION);
   lua_setfield(L, -2, "_VERSION");

@@ -1,8 +1,8 @@
 /* hooks.h -- where the interpreter hands over to other rooms, and what it offers them.
 ** Facts     `mprun --start-method=`, `--sandbox=` and `--sandbox-learn` are parsed in main/ and done elsewhere. The functions under
 **           "asked" are weak: whoever can do it defines them (in runtime/main/, or in bind/ without including this header), and a
-**           build without one refuses the option with a sentence and status 1. They are called with the standard libraries and `mp`
-**           open, at most once, in the main thread, inside a protected call: to refuse, raise a Lua error.
+**           build without one refuses the option with a sentence and status 1. They are called with the standard libraries open and `mp`
+**           there (touching a field opens it), at most once, in the main thread, inside a protected call: to refuse, raise a Lua error.
 ** Threads   "offered" may be called from the main thread and its signal handlers.
 ** Fork      a forked child is as able to be interrupted as its parent; nothing needs to be called.
 */

@@ -11,7 +11,6 @@
 #include "bind/zygote.h"
 #include "main/hooks.h"
 #include "main/sigint.h"
-#include "mplua.h"
 #include "proc/spawn.h"
 
 #define NAME "mprun"
@@ -242,7 +241,7 @@ static int run_stdin (lua_State *L) {
 
 /* ---- mp ---- */
 
-static void open_libraries (lua_State *L, const struct options *o) {
+static void open_libraries (lua_State *L, const struct options *o, int with_mp) {
   luaL_checkversion(L);
   if (o->ignore_environment) {
     lua_pushboolean(L, 1);
@@ -250,8 +249,7 @@ static void open_libraries (lua_State *L, const struct options *o) {
   }
   lua_gc(L, LUA_GCSTOP); /* nothing of this is garbage */
   luaL_openlibs(L);
-  luaL_requiref(L, "mp", luaopen_mp, 1);
-  lua_pop(L, 1);
+  mpi_module_open(L, with_mp);
   lua_gc(L, LUA_GCRESTART);
   lua_gc(L, LUA_GCGEN, 0, 0); /* as lua5.4 */
 }
@@ -264,8 +262,7 @@ static int l_start_method (lua_State *L) {
   }
   lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
   lua_getfield(L, -1, "mp");
-  lua_pushliteral(L, "set_start_method");
-  if (lua_rawget(L, -2) != LUA_TFUNCTION) return luaL_error(L, "--start-method: this build has no start methods");
+  lua_getfield(L, -1, "set_start_method");
   lua_pushvalue(L, 1);
   lua_call(L, 1, 0);
   return 0;
@@ -301,7 +298,7 @@ static int l_main (lua_State *L) {
   int loaded = LUA_OK;
   lua_settop(L, 0);
   if (o->banner) mpi_banner();
-  open_libraries(L, o);
+  open_libraries(L, o, 0);
   make_arg(L, c);
   if (o->start_method != NULL && set_start_method(L, o->start_method) != LUA_OK) return 0;
   if (!o->ignore_environment && run_init(L) != LUA_OK) return 0;
@@ -346,7 +343,7 @@ static int zygote (void) {
   lua_State *L = luaL_newstate();
   if (L == NULL) return EXIT_FAILURE;
   mpi_sigint_watch(L);
-  open_libraries(L, &none);
+  open_libraries(L, &none, 1); /* once, for all that will be its copies */
   mpl_zygote_main(L, mpi_sigint_begin);
 }
 

@@ -18,6 +18,9 @@ int mpi_call (lua_State *L, int nargs, int nresults);
 /* Prints and pops the message of a status that is not LUA_OK; gives the status. */
 int mpi_report (lua_State *L, int status);
 
+/* `mp` as a global and for require; with `now` zero it is opened when a script first touches it, which most scripts never do. */
+void mpi_module_open (lua_State *L, int now);
+
 void mpi_banner (void);
 
 /* Reads, runs and prints until the end of the input. */

@@ -184,6 +184,19 @@ void mpi_sigint_end (void) {
   disarm_all();
 }
 
+static sigset_t before_hold;
+
+void mpi_sigint_hold (void) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  (void)pthread_sigmask(SIG_BLOCK, &set, &before_hold);
+}
+
+void mpi_sigint_release (void) {
+  (void)pthread_sigmask(SIG_SETMASK, &before_hold, NULL);
+}
+
 int mprun_interrupt_pending (void) {
   return pending != 0;
 }

@@ -22,4 +22,8 @@ void mpi_sigint_watch (lua_State *L);
 void mpi_sigint_begin (void);
 void mpi_sigint_end (void);
 
+/* Between them no SIGINT is seen: for what must not be left half done. Main thread; not nested. */
+void mpi_sigint_hold (void);
+void mpi_sigint_release (void);
+
 #endif

@@ -1,0 +1,85 @@
+/* module.c -- mp in the interpreter: there from the start, opened when it is first touched.
+**
+** Opening makes some twenty metatables and compiles the Lua part, which takes as long as all the rest of the start. So the
+** module's table is empty at first and its metatable opens it: luaopen_mp fills this very table, which it finds in the registry, and
+** sets its own metatable. `require "mp"` gives the table without opening it; rawget and next see it empty until then.
+*/
+#include <lauxlib.h>
+
+#include "main/mprun.h"
+#include "main/sigint.h"
+#include "mplua.h"
+
+/* Opens mp in its table at index 1. Neither an interruption nor a script's hook gets in between: half of a module is of no use. */
+static void open_now (lua_State *L) {
+  lua_Hook hook;
+  int mask, count, status;
+  if (!lua_getmetatable(L, 1)) return;
+  mpi_sigint_hold();
+  hook = lua_gethook(L);
+  mask = lua_gethookmask(L);
+  count = lua_gethookcount(L);
+  lua_sethook(L, NULL, 0, 0);
+  lua_pushnil(L); /* the Lua part may ask for fields that are not there */
+  lua_setmetatable(L, 1);
+  lua_pushcfunction(L, luaopen_mp);
+  status = lua_pcall(L, 0, 0, 0);
+  if (status != LUA_OK) {
+    lua_insert(L, -2);
+    lua_setmetatable(L, 1);
+  }
+  lua_sethook(L, hook, mask, count);
+  mpi_sigint_release();
+  if (status != LUA_OK) lua_error(L);
+  lua_pop(L, 1);
+}
+
+static int l_index (lua_State *L) {
+  open_now(L);
+  lua_pushvalue(L, 2);
+  if (lua_rawget(L, 1) == LUA_TNIL) return luaL_error(L, "mp has no field '%s'", luaL_tolstring(L, 2, NULL));
+  return 1;
+}
+
+static int l_newindex (lua_State *L) {
+  open_now(L);
+  lua_settop(L, 3);
+  lua_settable(L, 1);
+  return 0;
+}
+
+static int l_next (lua_State *L) {
+  lua_settop(L, 2);
+  return lua_next(L, 1) ? 2 : 0;
+}
+
+static int l_pairs (lua_State *L) {
+  open_now(L);
+  lua_pushcfunction(L, l_next);
+  lua_pushvalue(L, 1);
+  lua_pushnil(L);
+  return 3;
+}
+
+static const luaL_Reg opening[] = {{"__index", l_index}, {"__newindex", l_newindex}, {"__pairs", l_pairs}, {NULL, NULL}};
+
+void mpi_module_open (lua_State *L, int now) {
+  lua_newtable(L);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, LUA_REGISTRYINDEX, "mp.module");
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_pushvalue(L, -2);
+  lua_setfield(L, -2, "mp");
+  lua_pop(L, 1);
+  lua_pushvalue(L, -1);
+  lua_setglobal(L, "mp");
+  if (now) {
+    lua_pushcfunction(L, luaopen_mp);
+    lua_call(L, 0, 0);
+  }
+  else {
+    luaL_newlib(L, opening);
+    lua_setmetatable(L, -2);
+  }
+  lua_pop(L, 1);
+}
