@@ -128,6 +128,7 @@ MP_API int mp_barrier_broken (mp_object *barrier); /* 1 or 0 */
 struct mp_queue_options {
   uint32_t maxsize;  /* messages; 0: bounded by maxbytes alone */
   uint64_t maxbytes; /* payload; 0: an eighth of the machine's memory, at most 4 GiB */
+  int redeliver;     /* an item belongs to the thread that got it until task_done, and comes back if that dies first */
 };
 MP_API int mp_queue_new (const struct mp_queue_options *options, mp_object **out); /* NULL: defaults */
 MP_API int mp_queue_put (mp_object *q, const void *data, size_t size, int64_t deadline);

@@ -23,11 +23,17 @@ int mpl_ring_put (lua_State *L, struct mpi_ring *r, int idx, int64_t deadline) {
   return rc;
 }
 
-int mpl_ring_get (lua_State *L, struct mpi_ring *r, int64_t deadline) {
-  return mpl_ring_get_if(L, r, deadline, NULL, NULL);
+struct source { /* one of the two */
+  struct mpi_ring *ring;
+  struct mpi_queue *queue;
+};
+
+static int take (const struct source *from, struct mpi_sink *sink, int *got, int64_t deadline) {
+  return from->queue != NULL ? mpi_queue_get(from->queue, sink, 1, got, deadline) : mpi_ring_get(from->ring, sink, 1, got, deadline);
 }
 
-int mpl_ring_get_if (lua_State *L, struct mpi_ring *r, int64_t deadline, int (*accept) (void *ud, const unsigned char *head, size_t n), void *ud) {
+static int get (lua_State *L, const struct source *from, int64_t deadline, int (*accept) (void *ud, const unsigned char *head, size_t n),
+                void *ud) {
   int rc, got;
   struct mpl_parcel *p;
   size_t want = 256;
@@ -40,10 +46,10 @@ int mpl_ring_get_if (lua_State *L, struct mpi_ring *r, int64_t deadline, int (*a
     sink.fds = p->fds;
     sink.accept = accept;
     sink.accept_ud = ud;
-    rc = mpi_ring_get(r, &sink, 1, &got, 0);
+    rc = take(from, &sink, &got, 0);
     if (rc == MP_ETIMEDOUT && deadline != 0) {
       mpl_enter(L); /* only now: it takes time */
-      rc = mpi_ring_get(r, &sink, 1, &got, deadline);
+      rc = take(from, &sink, &got, deadline);
       mpl_leave();
       if (rc == MP_EINTR) mpl_interrupt(L);
     }
@@ -53,4 +59,18 @@ int mpl_ring_get_if (lua_State *L, struct mpi_ring *r, int64_t deadline, int (*a
   } while (rc == MP_EINTR || rc == MP_E2BIG);
   if (rc == 0) mpl_decode(L, p, MPL_TRUST_CODE);
   return rc;
+}
+
+int mpl_ring_get (lua_State *L, struct mpi_ring *r, int64_t deadline) {
+  return mpl_ring_get_if(L, r, deadline, NULL, NULL);
+}
+
+int mpl_ring_get_if (lua_State *L, struct mpi_ring *r, int64_t deadline, int (*accept) (void *ud, const unsigned char *head, size_t n), void *ud) {
+  struct source from = {r, NULL};
+  return get(L, &from, deadline, accept, ud);
+}
+
+int mpl_queue_get (lua_State *L, struct mpi_queue *q, int64_t deadline) {
+  struct source from = {NULL, q};
+  return get(L, &from, deadline, NULL, NULL);
 }

@@ -5,10 +5,11 @@
 #define MPL_CHANNEL_H
 
 #include "bind/udata.h"
-#include "shm/ring.h"
+#include "shm/queue.h"
 
 int mpl_ring_put (lua_State *L, struct mpi_ring *r, int idx, int64_t deadline); /* 0 or a negative code but MP_EINTR */
 int mpl_ring_get (lua_State *L, struct mpi_ring *r, int64_t deadline);          /* 0: one value is pushed */
+int mpl_queue_get (lua_State *L, struct mpi_queue *q, int64_t deadline);        /* the same */
 
 /* Only if accept (mpi_sink) says yes; else MP_ERANGE and the message stays. */
 int mpl_ring_get_if (lua_State *L, struct mpi_ring *r, int64_t deadline, int (*accept) (void *ud, const unsigned char *head, size_t n), void *ud);

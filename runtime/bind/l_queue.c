@@ -10,6 +10,10 @@
 
 static const mpl_type queue_type;
 
+static struct mpi_queue *check_queue (lua_State *L) {
+  return (struct mpi_queue *)mpl_check(L, 1, &queue_type);
+}
+
 static struct mpi_ring *check_ring (lua_State *L) {
   return mpi_queue_ring(mpl_check(L, 1, &queue_type));
 }
@@ -27,7 +31,7 @@ static uint64_t size_option (lua_State *L, const char *name, lua_Integer most) {
 }
 
 static int new_queue (lua_State *L) {
-  struct mp_queue_options options = {0, 0};
+  struct mp_queue_options options = {0, 0, 0};
   mp_object *o;
   int rc;
   lua_settop(L, 1);
@@ -35,6 +39,11 @@ static int new_queue (lua_State *L) {
     mpl_options_begin(L, 1);
     if (mpl_option(L, 1, "maxsize")) options.maxsize = (uint32_t)size_option(L, "maxsize", INT32_MAX);
     if (mpl_option(L, 1, "maxbytes")) options.maxbytes = size_option(L, "maxbytes", (lua_Integer)MPI_QUEUE_MOST_BYTES);
+    if (mpl_option(L, 1, "redeliver")) {
+      if (!lua_isboolean(L, -1)) return luaL_error(L, "Queue: redeliver must be a boolean");
+      options.redeliver = lua_toboolean(L, -1);
+      lua_pop(L, 1);
+    }
     mpl_options_done(L, 1, "Queue");
   } else if (!lua_isnil(L, 1)) {
     options.maxsize = (uint32_t)mpl_checkint(L, 1, 0, INT32_MAX);
@@ -76,8 +85,7 @@ static int l_put_nowait (lua_State *L) {
 }
 
 static int get (lua_State *L, int64_t deadline, const char *function, int refused) {
-  struct mpi_ring *r = check_ring(L);
-  int rc = mpl_ring_get(L, r, deadline);
+  int rc = mpl_queue_get(L, check_queue(L), deadline);
   if (rc == 0) return 1;
   if (rc == MP_ETIMEDOUT) rc = refused;
   return mpl_result(L, function, rc);
@@ -210,7 +218,7 @@ static void decode_batch (lua_State *L, struct mpl_parcel *all, const size_t *en
 }
 
 static int l_get_many (lua_State *L) {
-  struct mpi_ring *r = check_ring(L);
+  struct mpi_queue *q = check_queue(L);
   lua_Integer max = mpl_checkint(L, 2, 1, 100000000);
   int64_t deadline = mpl_deadline(L, 3);
   int most = max < MANY_MOST ? (int)max : MANY_MOST;
@@ -228,7 +236,7 @@ static int l_get_many (lua_State *L) {
     sink.fds = p->fds;
     sink.ends = ends;
     mpl_enter(L);
-    rc = mpi_ring_get(r, &sink, max - total < most ? (int)(max - total) : most, &got, total == 0 ? deadline : 0);
+    rc = mpi_queue_get(q, &sink, max - total < most ? (int)(max - total) : most, &got, total == 0 ? deadline : 0);
     mpl_leave();
     p->size = sink.size;
     p->nfds = sink.nfds;
@@ -249,29 +257,29 @@ static int l_get_many (lua_State *L) {
 /* ---- the rest ---- */
 
 static int l_qsize (lua_State *L) {
-  lua_pushinteger(L, mpi_ring_size(check_ring(L)));
+  lua_pushinteger(L, mpi_queue_size(check_queue(L)));
   return 1;
 }
 
 static int l_empty (lua_State *L) {
-  lua_pushboolean(L, mpi_ring_size(check_ring(L)) == 0);
+  lua_pushboolean(L, mpi_queue_size(check_queue(L)) == 0);
   return 1;
 }
 
 static int l_full (lua_State *L) {
-  lua_pushboolean(L, mpi_ring_full(check_ring(L)));
+  lua_pushboolean(L, mpi_queue_full(check_queue(L)));
   return 1;
 }
 
 static int l_task_done (lua_State *L) {
-  return mpl_result(L, "task_done", mpi_ring_task_done(check_ring(L)));
+  return mpl_result(L, "task_done", mpi_queue_task_done(check_queue(L)));
 }
 
 static int l_join (lua_State *L) {
-  struct mpi_ring *r = check_ring(L);
+  struct mpi_queue *q = check_queue(L);
   int64_t deadline = mpl_deadline(L, 2);
   int rc;
-  MPL_WAIT(L, rc, mpi_ring_join(r, deadline));
+  MPL_WAIT(L, rc, mpi_queue_join(q, deadline));
   return mpl_result(L, "join", rc);
 }
 
@@ -289,12 +297,12 @@ static int l_is_closed (lua_State *L) {
 static void describe (mp_object *o, char *text, size_t size) {
   struct mpi_ring *r = mpi_queue_ring(o);
   const char *closed = mpi_load(&r->s->closed) != 0 ? " closed" : "";
-  if (r->maxsize != 0) (void)snprintf(text, size, "%u/%u%s", mpi_ring_size(r), r->maxsize, closed);
-  else (void)snprintf(text, size, "%u%s", mpi_ring_size(r), closed);
+  if (r->maxsize != 0) (void)snprintf(text, size, "%u/%u%s", mpi_queue_size((struct mpi_queue *)o), r->maxsize, closed);
+  else (void)snprintf(text, size, "%u%s", mpi_queue_size((struct mpi_queue *)o), closed);
 }
 
 static int wait_ready (lua_State *L, int idx) {
-  return mpi_ring_ready(mpi_queue_ring(mpl_test(L, idx)));
+  return mpi_queue_ready((struct mpi_queue *)mpl_test(L, idx));
 }
 
 static int wait_poll (lua_State *L, int idx, struct pollfd *p) {

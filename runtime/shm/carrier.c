@@ -34,6 +34,38 @@ int mpi_carrier_find (int fd, uint32_t count, uint32_t attempt, int *fds, int *n
   return mpi_fail(MP_ECORRUPT, "the descriptors of a message are missing");
 }
 
+int mpi_carrier_find_any (int fd, int send_fd, uint32_t count, uint32_t attempt, uint32_t settled, int *fds, int *nfds) {
+  struct mpi_record rec, first = {0, 0, 0, 0};
+  int spare[MPI_MAX_FDS];
+  size_t got;
+  while (peek(fd, &rec)) {
+    int n = MPI_MAX_FDS, i, rc;
+    if (rec.kind == MPI_REC_FDS && rec.count == count && rec.attempt == attempt) {
+      if (nfds == NULL) return 0;
+      *nfds = MPI_MAX_FDS;
+      return mpi_fd_recv(fd, &rec, sizeof rec, &got, fds, nfds, MSG_PEEK);
+    }
+    if (rec.count == count || (int32_t)(rec.count - settled) <= 0) {
+      mpi_carrier_drop_first(fd);
+      continue;
+    }
+    if (first.kind != 0 && first.count == rec.count && first.attempt == rec.attempt) break; /* once round */
+    if (first.kind == 0) first = rec;
+    rc = mpi_fd_recv(fd, &rec, sizeof rec, &got, spare, &n, MSG_PEEK);
+    if (rc != 0) return rc;
+    rc = mpi_fd_send(send_fd, &rec, sizeof rec, spare, n);
+    if (rc == MP_EFULL) { /* no room for both: take the first off before; killed in between, its message has lost them */
+      mpi_carrier_drop_first(fd);
+      rc = mpi_fd_send(send_fd, &rec, sizeof rec, spare, n);
+    } else if (rc == 0) {
+      mpi_carrier_drop_first(fd);
+    }
+    for (i = 0; i < n; i++) mpi_fd_close(&spare[i]);
+    if (rc != 0) return rc;
+  }
+  return mpi_fail(MP_ECORRUPT, "the descriptors of a message are missing");
+}
+
 void mpi_carrier_drop_stale (int fd, uint32_t count) {
   struct mpi_record rec;
   while (peek(fd, &rec) && (int32_t)(rec.count - count) <= 0) mpi_carrier_drop_first(fd);

@@ -26,6 +26,10 @@ int mpi_carrier_send (int fd, uint32_t kind, uint32_t count, uint32_t attempt, c
 /* Duplicates the descriptors of the record with that count and attempt, which stays first; drops all before it. */
 int mpi_carrier_find (int fd, uint32_t count, uint32_t attempt, int *fds, int *nfds);
 
+/* The same where records of several messages are wanted in any order: those of other messages beyond `settled` (a count) go to the end of the
+** line, by `send_fd`. nfds NULL: just brings it to the front. */
+int mpi_carrier_find_any (int fd, int send_fd, uint32_t count, uint32_t attempt, uint32_t settled, int *fds, int *nfds);
+
 void mpi_carrier_drop_first (int fd);
 void mpi_carrier_drop_stale (int fd, uint32_t count);      /* leading records of messages up to `count` */
 void mpi_carrier_drop_attempts (int fd, uint32_t attempt); /* leading records of attempts up to `attempt` */

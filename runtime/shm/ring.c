@@ -15,6 +15,7 @@
 #include "base/interrupt.h"
 #include "base/spin.h"
 #include "shm/carrier.h"
+#include "shm/ring_impl.h"
 
 #ifdef MP_HARD
 #define WINDOW_BYTES 256u /* turn round all the time */
@@ -25,35 +26,6 @@
 #endif
 
 #define UNITS_MAX (1u << 31)
-
-/* A record: this header, with FDS the number of the attempt, then the payload. */
-struct header {
-  uint32_t size; /* of the payload */
-  uint32_t flags;
-};
-#define SKIP 1u /* nothing here: go on at the start of the area */
-#define FDS 2u
-_Static_assert(sizeof(struct header) == MPI_RING_HEADER, "a small message fits one unit");
-
-static inline uint32_t pos_of (uint64_t side) {
-  return (uint32_t)side;
-}
-
-static inline uint32_t count_of (uint64_t side) {
-  return (uint32_t)(side >> 32);
-}
-
-static inline uint64_t side_of (uint32_t pos, uint32_t count) {
-  return (uint64_t)count << 32 | pos;
-}
-
-static inline char *address (const struct mpi_ring *r, uint32_t pos) {
-  return r->data + (size_t)(pos & (r->units - 1)) * MPI_RING_UNIT;
-}
-
-static inline uint64_t units_for (size_t size, int nfds) {
-  return (size + MPI_RING_HEADER + (nfds > 0 ? 8u : 0u) + MPI_RING_UNIT - 1) / MPI_RING_UNIT;
-}
 
 /* ---- making ---- */
 
@@ -95,6 +67,7 @@ int mpi_ring_attach (struct mpi_ring *r, struct mpi_ring_shared *s, const mpi_se
 struct place { /* the putters' view while they hold put_latch */
   uint64_t tail;
   uint64_t head;
+  uint64_t taken; /* head, or with redelivery the cursor: what no longer waits */
   uint64_t in;  /* bytes ever put, at tail */
   uint64_t out; /* bytes ever got, at head or later */
 };
@@ -111,7 +84,7 @@ static int fits (const struct mpi_ring *r, const struct place *p, size_t size, u
   uint64_t backlog = p->in - p->out;
   uint32_t rest = r->units - off;
   *skip = 0;
-  if (r->maxsize != 0 && count_of(p->tail) - count_of(p->head) >= r->maxsize) return 0;
+  if (r->maxsize != 0 && count_of(p->tail) - count_of(p->taken) >= r->maxsize) return 0;
   if (count_of(p->tail) != count_of(p->head) && backlog + size > r->maxbytes) return 0;
   if (need > rest) {
     *skip = rest;
@@ -126,6 +99,7 @@ static int refresh (const struct mpi_ring *r, struct place *p) {
   p->head = mpi_load_acquire(&r->s->head);
   if (pos_of(p->tail) - pos_of(p->head) > r->units) return mpi_fail(MP_ECORRUPT, "a ring's positions are impossible");
   p->out = bytes_out(r, p->head);
+  p->taken = r->owned ? mpi_load_acquire(r->cursor) : p->head;
   mpi_store_relaxed(&r->s->head_seen, p->head);
   mpi_store_relaxed(&r->s->bytes_seen, p->out);
   return 0;
@@ -150,6 +124,10 @@ static void write_record (const struct mpi_ring *r, uint32_t pos, const struct m
   struct header h = {(uint32_t)m->size, m->nfds > 0 ? FDS : 0};
   memcpy(at, &h, sizeof h);
   at += sizeof h;
+  if (r->owned) {
+    memset(at, 0, 8); /* nobody's */
+    at += 8;
+  }
   if (m->nfds > 0) {
     uint64_t a = attempt;
     memcpy(at, &a, sizeof a);
@@ -161,7 +139,7 @@ static void write_record (const struct mpi_ring *r, uint32_t pos, const struct m
 
 /* Writes one message at the end of what is there; moves p->tail, publishes nothing. 1 written, 0 does not fit, or negative. */
 static int append (const struct mpi_ring *r, struct place *p, const struct mpi_msg *m) {
-  uint32_t need = (uint32_t)units_for(m->size, m->nfds);
+  uint32_t need = (uint32_t)units_for(r, m->size, m->nfds);
   uint32_t skip, pos, attempt = 0;
   int rc;
   if (!fits(r, p, m->size, need, &skip)) {
@@ -228,6 +206,7 @@ static int put_some (const struct mpi_ring *r, const struct mpi_msg *msgs, int n
   p.head = mpi_load_relaxed(&s->head_seen);
   p.in = mpi_load_relaxed(&s->bytes_in[count_of(p.tail) & 1]);
   p.out = mpi_load_relaxed(&s->bytes_seen);
+  p.taken = r->owned ? mpi_load_acquire(r->cursor) : p.head;
   if (pos_of(p.tail) - pos_of(p.head) > r->units) {
     rc = refresh(r, &p);
     if (rc != 0) return rc;
@@ -270,6 +249,7 @@ static int can_put (void *ud) {
   p.head = mpi_load(&s->head);
   p.in = mpi_load(&s->bytes_in[count_of(p.tail) & 1]);
   p.out = bytes_out(q->r, p.head);
+  p.taken = q->r->owned ? mpi_load(q->r->cursor) : p.head;
   return pos_of(p.tail) - pos_of(p.head) > q->r->units || fits(q->r, &p, q->size, q->need, &skip);
 }
 
@@ -314,7 +294,7 @@ static int wait_space_polling (struct mpi_ring *r, struct fit_query *q, int64_t 
   return rc;
 }
 
-static int spin_until (struct mpi_ring *r, int *credit, int (*ready) (void *ud), void *ud) {
+int mpi_ring_spin (struct mpi_ring *r, int *credit, int (*ready) (void *ud), void *ud) {
   int spins = mpi_spin_begin(credit);
   int i;
   (void)r;
@@ -331,9 +311,9 @@ static int spin_until (struct mpi_ring *r, int *credit, int (*ready) (void *ud),
 
 static int wait_space (struct mpi_ring *r, const struct mpi_msg *m, int64_t deadline) {
   struct mpi_ring_shared *s = r->s;
-  struct fit_query q = {r, m->size, (uint32_t)units_for(m->size, m->nfds)};
+  struct fit_query q = {r, m->size, (uint32_t)units_for(r, m->size, m->nfds)};
   if (deadline == 0) return can_put(&q) ? 0 : MP_ETIMEDOUT;
-  if (spin_until(r, &r->put_credit, can_put, &q)) return 0;
+  if (mpi_ring_spin(r, &r->put_credit, can_put, &q)) return 0;
   if (r->polls) return wait_space_polling(r, &q, deadline);
   return mpi_waitq_wait2(&s->nonfull, &s->get_latch, &s->put_latch, &s->put_turnstile, can_put, &q, deadline);
 }
@@ -403,7 +383,7 @@ int mpi_ring_put (struct mpi_ring *r, const struct mpi_msg *msgs, int n, int *do
 /* ---- getting ---- */
 
 static int has_message (const struct mpi_ring *r) {
-  return pos_of(mpi_load(&r->s->tail)) != pos_of(mpi_load(&r->s->head));
+  return pos_of(mpi_load(&r->s->tail)) != pos_of(mpi_load(r->owned ? r->cursor : &r->s->head));
 }
 
 static int can_get (void *ud) {
@@ -478,7 +458,7 @@ static int take (const struct mpi_ring *r, struct batch *b, struct mpi_sink *sin
       b->head = side_of(pos_of(b->head) + (r->units - off), count_of(b->head));
       continue;
     }
-    need = units_for(h.size, (h.flags & FDS) ? 1 : 0);
+    need = units_for(r, h.size, (h.flags & FDS) ? 1 : 0);
     if (need > used || off + need > r->units) return mpi_fail(MP_ECORRUPT, "a message's length is impossible");
     if (h.size > sink->room - sink->size) {
       if (!first) return 0; /* just the batch is full */
@@ -510,14 +490,14 @@ static int take (const struct mpi_ring *r, struct batch *b, struct mpi_sink *sin
   }
 }
 
-static void commit_head (const struct mpi_ring *r, const struct batch *b) {
+void mpi_ring_commit_head (const struct mpi_ring *r, uint64_t head, uint64_t out) {
   struct mpi_ring_shared *s = r->s;
-  mpi_store_relaxed(&s->bytes_out[count_of(b->head) & 1], b->out);
+  mpi_store_relaxed(&s->bytes_out[count_of(head) & 1], out);
   MPI_POINT("ring.get.copied");
   mpi_announce(&s->nonfull, 1);
   if (__builtin_expect(r->polls, 0) && (mpi_load(&s->space.sleepers) & 1)) wake_poller(r, &s->space, r->recv_fd, 1);
   MPI_POINT("ring.get.announced");
-  mpi_store_release(&s->head, b->head); /* the payload was read before */
+  mpi_store_release(&s->head, head); /* the payload was read before */
   MPI_POINT("ring.get.committed");
 }
 
@@ -551,17 +531,16 @@ static int get_some (struct mpi_ring *r, struct mpi_sink *sink, int max, int *go
   }
   if (b.head != start) { /* as in put_some: an odd number of messages a store */
     if (*got > 0 && *got % 2 == 0) {
-      previous.tail = b.tail;
-      commit_head(r, &previous);
+      mpi_ring_commit_head(r, previous.head, previous.out);
     }
-    commit_head(r, &b);
+    mpi_ring_commit_head(r, b.head, b.out);
     if (attempt != 0) mpi_carrier_drop_first(r->recv_fd);
   }
   return rc < 0 && *got == 0 ? rc : 0;
 }
 
 /* Puts the bell right: what is not armed is only the receivers' alarm clock, and is emptied. */
-static void settle_bell (struct mpi_ring *r, int only_if_quiet) {
+void mpi_ring_settle_bell (struct mpi_ring *r, int only_if_quiet) {
   struct mpi_ring_shared *s = r->s;
   uint64_t value;
   int ready;
@@ -600,7 +579,7 @@ static int wait_message_polling (struct mpi_ring *r, int64_t deadline) {
     woken = p[0].revents != 0; /* the latch is not ours to take inside the turnstile */
   }
   mpi_latch_unlock(&s->get_turnstile);
-  if (woken) settle_bell(r, 0);
+  if (woken) mpi_ring_settle_bell(r, 0);
   return rc;
 }
 
@@ -611,7 +590,7 @@ static int wait_message (struct mpi_ring *r, int64_t deadline) {
     if (r->polls && mpi_carrier_hung_up(r->recv_fd)) return can_get(r) ? 0 : MP_EEOF;
     return MP_ETIMEDOUT;
   }
-  if (spin_until(r, &r->get_credit, can_get, r)) return 0;
+  if (mpi_ring_spin(r, &r->get_credit, can_get, r)) return 0;
   if (r->polls) return wait_message_polling(r, deadline);
   return mpi_waitq_wait(&s->nonempty, &s->put_latch, &s->get_turnstile, can_get, r, deadline);
 }
@@ -642,7 +621,7 @@ int mpi_ring_get (struct mpi_ring *r, struct mpi_sink *sink, int max, int *got, 
     rc = get_some(r, sink, max, got);
     mpi_latch_unlock(&s->get_latch);
     if (*got > 0) {
-      if (__builtin_expect(mpi_load(&s->bell.word) == (MPI_BELL_ARMED | MPI_BELL_RUNG), 0) && !can_get(r)) settle_bell(r, 1);
+      if (__builtin_expect(mpi_load(&s->bell.word) == (MPI_BELL_ARMED | MPI_BELL_RUNG), 0) && !can_get(r)) mpi_ring_settle_bell(r, 1);
       if (__builtin_expect(reclaim_due(r), 0)) reclaim(r);
       return 0;
     }
@@ -706,8 +685,8 @@ int mpi_ring_close (struct mpi_ring *r, int drop) {
   if (drop) { /* descriptors in flight and memory go at once */
     rc = mpi_latch_lock(&s->get_latch, MP_NEVER);
     if (rc < 0) return rc;
-    mpi_carrier_drop_attempts(r->recv_fd, s->attempt);
-    mpi_seg_punch(r->seg, r->data_offset, (size_t)r->units * MPI_RING_UNIT);
+    if (!r->owned) mpi_carrier_drop_attempts(r->recv_fd, s->attempt);
+    if (!r->owned) mpi_seg_punch(r->seg, r->data_offset, (size_t)r->units * MPI_RING_UNIT);
     mpi_latch_unlock(&s->get_latch);
   }
   return 0;
@@ -761,7 +740,7 @@ int mpi_ring_arm (struct mpi_ring *r) {
 void mpi_ring_tidy (struct mpi_ring *r) {
   struct mpi_ring_shared *s = r->s;
   uint32_t attempt;
-  settle_bell(r, 0);
+  mpi_ring_settle_bell(r, 0);
   if (r->recv_fd < 0 || mpi_latch_lock(&s->get_latch, 0) < 0) return;
   attempt = s->attempt;
   if (mpi_latch_pass(&s->put_latch, 0) == 0 && !has_message(r)) mpi_carrier_drop_attempts(r->recv_fd, attempt);
