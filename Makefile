@@ -200,8 +200,12 @@ $(BUILD)/stress/%: spec/stress/%.c $(CORE_OBJ) $(HOST_OBJ) $(BUILD)/.flags $(BUI
 	@echo "  link  $@"
 	@$(COMPILE) $(LDFLAGS_MP) -MMD -MP -o $@ $(filter %.c %.o,$^) $(LIBS)
 
+# Runs a program of the tests, ends it in time, and says what it left behind. Never sanitized.
+$(BUILD)/watch: spec/support/watch.c $(BUILD)/.flags
+	@$(CC) -std=gnu11 -D_GNU_SOURCE -O1 $(WARN) -o $@ $<
+
 .PHONY: ctests ctest programs
-programs: $(FUZZ_BIN) $(STRESS_BIN)
+programs: $(FUZZ_BIN) $(STRESS_BIN) $(BUILD)/watch
 # With libFuzzer where clang has it, else by the driver under the address sanitizer.
 fuzz:
 	@if printf 'int LLVMFuzzerTestOneInput(const char*d,long n){return d==0&&n<0;}' | \
@@ -230,7 +234,7 @@ test: deps
 	@sh spec/support/run.sh $(SUITES)
 
 # The specs against this MODE's build, by stock lua5.4 in release and by mprun under the sanitizers.
-specs: all
+specs: all $(BUILD)/watch
 	@sh spec/support/specs.sh $(MODE) $(BUILD) $(SPEC)
 
 bench: all
@@ -238,7 +242,7 @@ bench: all
 # Draws what the last whole bench found.
 bench-plot:
 	@$(LUA) spec/bench/plot.lua $(BUILD)/bench.tsv docs/bench.svg
-stress: all $(STRESS_BIN)
+stress: all programs
 	@SECONDS=$(SECONDS) sh spec/support/programs.sh stress $(BUILD)
 
 # ---- lint --------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 #   bench   spec/bench/run.lua, or every spec/bench/*.lua, by mprun
 #   stress  spec/stress/*.lua by mprun, and BUILD/stress/*, for SECONDS each (in the environment, and as argument)
 #   fuzz, libfuzzer   BUILD/fuzz/*_fuzz for SECONDS each on the corpus runtime/fuzz/corpus/<name> (or corpus/)
-# Status 0 says that it held. The last line counts programs (not for bench).
+# Status 0 says that it held; a process left behind is a failure. The last line counts programs (not for bench).
 set -u
 kind=$1 build=$2
 seconds=${SECONDS:-60}
@@ -30,7 +30,7 @@ for f in "$@"; do
   echo "== $f for $seconds s"
   limit=$((seconds * 3 + 60))
   case $f in
-  *.lua) timeout --kill-after=5 $limit "$MPRUN" "$f" "$seconds" </dev/null; rc=$? ;;
+  *.lua) "$build/watch" $limit "$MPRUN" "$f" "$seconds" </dev/null; rc=$? ;;
   *_fuzz)
     name=$(basename "$f" _fuzz)
     corpus=runtime/fuzz/corpus/$name
@@ -38,13 +38,13 @@ for f in "$@"; do
     if [ "$kind" = libfuzzer ]; then
       # what is found goes into the build folder, not into the tree
       mkdir -p "$build/fuzz/found/$name"
-      timeout --kill-after=5 $limit "$f" -max_total_time="$seconds" -print_final_stats=1 -timeout=10 -rss_limit_mb=2048 \
+      "$build/watch" $limit "$f" -max_total_time="$seconds" -print_final_stats=1 -timeout=10 -rss_limit_mb=2048 \
         -artifact_prefix="$build/fuzz/crash-$name-" "$build/fuzz/found/$name" $([ -d "$corpus" ] && echo "$corpus") </dev/null
       rc=$?
     else
-      timeout --kill-after=5 $limit "$f" "$seconds" "$corpus" </dev/null; rc=$?
+      "$build/watch" $limit "$f" "$seconds" "$corpus" </dev/null; rc=$?
     fi ;;
-  *) timeout --kill-after=5 $limit "$f" "$seconds" </dev/null; rc=$? ;;
+  *) "$build/watch" $limit "$f" "$seconds" </dev/null; rc=$? ;;
   esac
   if [ $rc = 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "$f: status $rc"; fi
 done

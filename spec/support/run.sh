@@ -32,7 +32,7 @@ run_suite () {
     command -v clang >/dev/null || { echo "no clang here"; return 77; }
     make_mode release CC=clang BUILD=build/clang all ctests programs ;;
   c-*) m=${1#c-}; make_mode "$m" ctests && sh spec/support/ctests.sh "$b" ;;
-  spec-*) m=${1#spec-}; make_mode "$m" all && sh spec/support/specs.sh "$m" "$b" ;;
+  spec-*) m=${1#spec-}; make_mode "$m" all "$([ "$m" = release ] && echo build || echo "build/$m")/watch" && sh spec/support/specs.sh "$m" "$b" ;;
   tour) make_mode release all && sh spec/support/tour.sh build/mprun ;;
   fuzz)
     ls runtime/fuzz/*_fuzz.c >/dev/null 2>&1 || { echo "no fuzz targets yet"; return 77; }

@@ -2,7 +2,7 @@
 # specs.sh MODE BUILD [SPEC_FILE...] -- runs every busted spec (spec/**/*_spec.lua), each file in a process and a process group
 # of its own, JOBS (2) at a time, SPEC_LIMIT (180) seconds each. In release by stock lua5.4 with mp.so, in the other
 # modes by that build's mprun. The last line adds up; a file that crashes, runs out of time, or runs nothing is a failure,
-# and so is a sanitizer's report from any process that a spec started.
+# and so is a sanitizer's report from any process that a spec started, and a process that a spec leaves running.
 set -u
 mode=$1 build=$2
 shift 2
@@ -29,8 +29,8 @@ esac
 
 printf '%s\n' "$list" | xargs -P "${JOBS:-2}" -I{} sh -c '
   name=$(echo "$1" | tr / .); start=$(date +%s)
-  ${STEADY:-} timeout --kill-after=5 "$5" "$3" "$4" --output=plainTerminal --no-coverage "$1" >"$2/$name.out" 2>&1 </dev/null
-  echo "$? $(($(date +%s) - start))" >"$2/$name.rc"' specs {} "$out" "$program" "$busted" "${SPEC_LIMIT:-180}"
+  ${STEADY:-} "$6" "$5" "$3" "$4" --output=plainTerminal --no-coverage "$1" >"$2/$name.out" 2>&1 </dev/null
+  echo "$? $(($(date +%s) - start))" >"$2/$name.rc"' specs {} "$out" "$program" "$busted" "${SPEC_LIMIT:-180}" "$build/watch"
 
 passed=0 failed=0
 for spec in $list; do
@@ -40,14 +40,15 @@ for spec in $list; do
   count=$(sed -n 's|^\([0-9]*\) success[es]* / \([0-9]*\) failure[s]* / \([0-9]*\) error[s]* / \([0-9]*\) pending.*|\1 \2 \3 \4|p' "$out/$name.out" | tail -n 1)
   set -- $count
   if [ $# -ne 4 ]; then
-    if [ "$rc" = 124 ] || [ "$rc" = 137 ]; then echo "$spec: took longer than ${SPEC_LIMIT:-180} s"
+    if [ "$rc" = 124 ]; then echo "$spec: took longer than ${SPEC_LIMIT:-180} s"
     else echo "$spec: crashed, or ended without a count (status $rc)"; fi
     failed=$((failed + 1)); sed 's/^/    /' "$out/$name.out" | tail -n 60
     continue
   fi
   p=$1 f=$(($2 + $3)) pending=$4
   if [ "$p" = 0 ] && [ "$f" = 0 ] && [ "$pending" = 0 ]; then f=1; echo "$spec: ran no test"; fi
-  if [ "$rc" != 0 ] && [ "$f" = 0 ]; then f=1; echo "$spec: exited with status $rc"; sed 's/^/    /' "$out/$name.out" | tail -n 40; fi
+  if [ "$rc" = 125 ] && [ "$f" = 0 ]; then f=1; echo "$spec: left processes running"; grep '^watch:' "$out/$name.out" | sed 's/^/    /'
+  elif [ "$rc" != 0 ] && [ "$f" = 0 ]; then f=1; echo "$spec: exited with status $rc"; sed 's/^/    /' "$out/$name.out" | tail -n 40; fi
   passed=$((passed + p)) failed=$((failed + f))
   note=; [ "$pending" = 0 ] || note=", $pending pending"
   echo "$spec: $p passed, $f failed$note ($secs s)"
