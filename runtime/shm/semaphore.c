@@ -187,7 +187,7 @@ static int release_owned (struct semaphore *m, unsigned permits) {
   int i;
   for (i = 0; i < m->seats.n; i++) have += (unsigned)mpi_seat_mine(&m->seats, i);
   if (have < permits)
-    return mpi_fail(MP_ENOTOWNER, have == 0 ? "the calling thread has no permit" : "the calling thread has only %u permits", have);
+    return mpi_fail(MP_ENOTOWNER, have == 0 ? "the calling thread has no permit" : "the calling thread has only %u of so many permits", have);
   for (i = 0; i < m->seats.n && permits > 0; i++)
     if (mpi_seat_mine(&m->seats, i)) {
       int rc = mpi_seat_leave(&m->seats, i);
