@@ -700,8 +700,8 @@ static void close_rest (struct dec *d) {
 void mpl_decode (lua_State *L, struct mpl_parcel *p, unsigned flags) {
   struct dec d;
   struct mpi_item it;
-  d.at = p->data;
-  d.end = p->data + p->size;
+  d.at = p->size > 0 ? p->data : (const unsigned char *)"";
+  d.end = d.at + p->size;
   if (p->nfds == 0 && p->size > 0) { /* one scalar? */
     const unsigned char *next = mpi_wire_get(d.at, d.end, &it);
     if (next == d.end && it.kind <= MPI_W_STR) {

@@ -47,7 +47,6 @@ static const struct mpl_encoding ordinary = {NULL, NULL, NULL, 0};
 
 static void more (struct enc *e, size_t n) {
   size_t used = (size_t)(e->at - e->p->data);
-  if (e->p->data == NULL) used = 0;
   if (mpl_parcel_reserve(e->p, used + n, 0) != 0) luaL_error(e->L, "not enough memory");
   e->at = e->p->data + used;
   e->end = e->p->data + e->p->room;
@@ -996,15 +995,11 @@ static void encode_deep (struct enc *e, int idx) {
 }
 
 void mpl_encode_as (lua_State *L, int idx, struct mpl_parcel *p, const struct mpl_encoding *how) {
-  struct enc e;
+  struct enc e = {.L = L, .p = p, .how = how, .top = lua_gettop(L)};
   int r;
-  e.L = L;
-  e.p = p;
-  e.how = how;
+  if (p->room < 64 && mpl_parcel_reserve(p, 64, 0) != 0) luaL_error(L, "not enough memory");
   e.at = p->data;
   e.end = p->data + p->room;
-  e.depth = 0;
-  e.top = lua_gettop(L);
   p->nfds = 0;
   r = scalar(&e, idx);
   if (r <= 0) {
