@@ -285,6 +285,10 @@ function checks.shared_value_array(out)
   assert.matches("^too large: .*range", out[3])
 end
 
+function checks.shared_dict(out)
+  assert.same({ "by update: 50 are left", "inside with: 0 are left", "a table is copied: true, 3 1 2" }, { table.unpack(out) })
+end
+
 function checks.manager_dict(out)
   assert.same({ "with a lock: 50 are left", "by update: 0 are left" }, { table.unpack(out) })
 end
