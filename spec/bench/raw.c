@@ -434,14 +434,14 @@ int main (int argc, char **argv) {
   else if (ROW("queue_1m")) x = 1048576e-9 / queue(COUNT(3000), 8, 1 << 20, 1, 1);
   else if (ROW("queue_4_4")) x = 1e9 * queue(COUNT(2000000), 8192, 8, 4, 1);
   else if (ROW("queue_many")) x = 1e9 * queue(COUNT(30000000), 8192, 8, 1, 100);
-  else if (ROW("round_trip")) x = 1e6 * round_trip(COUNT(1000000));
+  else if (ROW("round_trip")) x = 1e6 * round_trip(COUNT(300000));
   else if (ROW("wake")) x = 1e6 * wake(COUNT(600));
   else if (ROW("lock")) x = 1e9 * lock_alone(COUNT(20000000));
   else if (ROW("counter")) x = 1e9 * counter(COUNT(4000000));
   else if (ROW("value")) x = 1e9 * value(COUNT(100000000));
   else if (ROW("process")) x = 1e6 * process(COUNT(1000));
-  else if (ROW("pool_map_1")) x = 1e6 * pool(COUNT(1000000));
-  else if (ROW("pool_apply")) x = 1e6 * round_trip(COUNT(1000000));
+  else if (ROW("pool_map_1")) x = 1e6 * pool(COUNT(300000));
+  else if (ROW("pool_apply")) x = 1e6 * round_trip(COUNT(300000));
   else if (ROW("computing")) x = computing(COUNT(1200));
   else if (ROW("dict_set")) x = 1e9 * dict(COUNT(8000000), 1);
   else if (ROW("dict_get")) x = 1e9 * dict(COUNT(8000000), 0);

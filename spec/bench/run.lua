@@ -46,13 +46,13 @@ if not first_line("test -x " .. quote(mprun) .. " && echo yes") then mprun = nil
 
 -- One run: a number, or nil and the last line that the program said.
 local function run(command)
-  local p = assert(io.popen("timeout -k 1 60 " .. command .. " 2>&1 </dev/null"))
+  local p = assert(io.popen("timeout -k 1 20 " .. command .. " 2>&1 </dev/null"))
   local last
   for line in p:lines() do last = line end
   local ok, _, code = p:close()
   local x = ok and tonumber(last)
   if x then return x end
-  return nil, code == 124 and "took longer than 60 s" or last or "status " .. tostring(code)
+  return nil, code == 124 and "took longer than 20 s" or last or "status " .. tostring(code)
 end
 
 local function commands(name)
