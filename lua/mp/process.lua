@@ -187,9 +187,8 @@ local function work(self)
   local r = pack(core.run(self.run, self))
   local code = 0
   if r[1] then
-    local list = { n = r.n - 1 }
-    for i = 2, r.n do list[i - 1] = r[i] end
-    local ok, e = pcall(core.report, "result", list)
+    local ok, e = true, nil
+    if r.n > 1 then ok, e = pcall(core.report, "result", r) end -- no report: it returned nothing
     if not ok then
       pcall(core.report, "error", { kind = "encode", message = "the result cannot be sent: " .. text_of(e), pid = getpid(), name = me.name })
     end
@@ -203,21 +202,23 @@ end
 
 -- A forked copy becomes the child.
 local function become(self, f)
-  parent = core.process_new { class = Process, state = "parent", name = me.name, daemon = me.daemon, pid = core.parent_pid(), creator = 0 }
-  me = { identity = f.identity, count = 0, name = f.name, daemon = f.daemon, authkey = f.authkey or me.authkey }
-  live, exit_hooks = {}, {}
+  parent = nil -- made when it is asked for: what a short child does not touch is not copied
+  me.parent, me.parent_daemon = me.name, me.daemon
+  me.identity, me.count, me.name, me.daemon, me.authkey = f.identity, 0, f.name, f.daemon, f.authkey or me.authkey
+  if next(live) then live = {} end
+  if #exit_hooks > 0 then exit_hooks = {} end
   f.state, f.owner, f.pid = "self", nil, getpid()
   current = self
 end
 
 -- A process that was spawned: `task` is what spawn.lua sent.
 local function arrive(task, class)
-  parent = core.process_new { class = Process, state = "parent", name = task.parent, daemon = task.parent_daemon, pid = core.parent_pid(), creator = 0 }
-  me = { identity = task.identity, count = 0, name = task.name, daemon = task.daemon, authkey = task.authkey }
+  me = { identity = task.identity, count = 0, name = task.name, daemon = task.daemon, authkey = task.authkey,
+         parent = task.parent, parent_daemon = task.parent_daemon }
   start_method = task.method
   live, exit_hooks = {}, {}
   current = core.process_new {
-    class = class, state = "self", creator = parent.pid, identity = task.identity, name = task.name, daemon = task.daemon,
+    class = class, state = "self", creator = core.parent_pid(), identity = task.identity, name = task.name, daemon = task.daemon,
     target = task.target, args = task.args, kwargs = task.kwargs, own = task.own,
   }
   return current
@@ -356,7 +357,7 @@ function Process:result(timeout)
   local failure = error_of(self, f)
   if failure ~= nil then error(failure, 0) end
   local r = report_of(self, f)
-  if r.kind == "result" then return unpack(r.value, 1, r.value.n) end
+  if r.kind == "result" then return unpack(r.value, 2, r.value.n) end
 end
 
 -- ---- classes --------------------------------------------------------------------------------
@@ -462,7 +463,14 @@ function mp.current_process()
   return current
 end
 
-function mp.parent_process() return parent end
+function mp.parent_process()
+  if not parent and me.parent then
+    parent = core.process_new {
+      class = Process, state = "parent", name = me.parent, daemon = me.parent_daemon, pid = core.parent_pid(), creator = 0,
+    }
+  end
+  return parent
+end
 
 function mp.active_children()
   reap()

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/single_threaded.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -117,6 +118,7 @@ pid_t mpi_parent (void) {
 
 int mpi_thread_count (void) {
   struct stat st;
+  if (__libc_single_threaded) return 1;
   if (stat("/proc/self/task", &st) != 0 || st.st_nlink < 3) return 1;
   return (int)st.st_nlink - 2;
 }
@@ -353,10 +355,15 @@ int mpi_child_adopt (pid_t pid, int pidfd, int sock, int daemon, mpi_child **out
 /* ---- fork ---- */
 
 /* A child that runs Lua code reads no terminal: its standard input is the null device. */
+static int is_null_input;
+
 static void null_input (void) {
-  int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  int fd;
   __fpurge(stdin);
   clearerr(stdin);
+  if (is_null_input) return; /* inherited from a parent that is a child itself */
+  is_null_input = 1;
+  fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
   if (fd < 0) return;
   if (fd != 0) {
     (void)dup2(fd, 0);
@@ -411,16 +418,19 @@ static void in_child (pid_t p, int report) {
 void mpi_flush_streams (void) {
   sigset_t pipe, old, waiting;
   static const struct timespec none;
+  if (__fpending(stdout) == 0 && __fpending(stderr) == 0) { /* the usual case costs no system call */
+    if (__libc_single_threaded) (void)fflush(NULL);
+    return;
+  }
   (void)sigemptyset(&pipe);
   (void)sigaddset(&pipe, SIGPIPE);
-  if (__fpending(stdout) == 0 && __fpending(stderr) == 0 && mpi_thread_count() > 1) return;
   (void)sigpending(&waiting);
   (void)pthread_sigmask(SIG_BLOCK, &pipe, &old);
-  if (mpi_thread_count() > 1) {
+  if (__libc_single_threaded) {
+    (void)fflush(NULL);
+  } else {
     (void)fflush(stdout);
     (void)fflush(stderr);
-  } else {
-    (void)fflush(NULL);
   }
   if (!sigismember(&waiting, SIGPIPE)) (void)sigtimedwait(&pipe, NULL, &none);
   (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
