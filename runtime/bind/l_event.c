@@ -1,5 +1,7 @@
 /* l_event.c -- mp.Event. */
 #include "bind/l_sync.h"
+#include "bind/wait.h"
+#include "shm/event.h"
 
 static void describe (mp_object *o, char *text, size_t size) {
   (void)snprintf(text, size, mp_event_is_set(o) ? "set" : "clear");
@@ -48,8 +50,23 @@ static int l_new_event (lua_State *L) {
   return 1;
 }
 
+static int wait_ready (lua_State *L, int idx) {
+  return mp_event_is_set(mpl_test(L, idx));
+}
+
+static int wait_poll (lua_State *L, int idx, struct pollfd *p) {
+  int fd = -1;
+  int rc = mpi_event_fd(mpl_test(L, idx), &fd);
+  if (rc != 0) return mpl_raise(L, "wait", rc);
+  *p = (struct pollfd){fd, POLLIN, 0};
+  return 1;
+}
+
+static const mpl_waitable waitable = {wait_ready, wait_poll, NULL}; /* polling again puts a bell right */
+
 int mpl_open_event (lua_State *L) {
   mpl_newtype(L, &event_type);
+  mpl_set_waitable(L, event_type.name, &waitable);
   lua_pushcfunction(L, l_new_event);
   lua_setfield(L, -2, "Event");
   return 0;

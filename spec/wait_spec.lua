@@ -1,0 +1,86 @@
+-- mp.wait: contract in docs/reference/wait.md.
+local mp = require "mp"
+local run = require "spec.support.run"
+
+local function child(f)
+  local p = mp.Process { target = f, start_method = "fork" }
+  p:start()
+  return p
+end
+
+local function misuse(words, f, ...)
+  local ok, e = pcall(f, ...)
+  assert.is_false(ok)
+  e = tostring(e)
+  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
+end
+
+describe("mp.wait", function()
+  it("gives an empty list for an empty list, and at the timeout", function()
+    assert.same({}, mp.wait {})
+    assert.same({}, mp.wait({ mp.Queue() }, 0.01))
+    assert.same({}, mp.wait({ mp.Queue() }, 0))
+  end)
+
+  it("lists what is ready, each once, of every kind", function()
+    local q, e = mp.Queue(), mp.Event()
+    local a, b = mp.Pipe()
+    local p = child(function() end)
+    p:join()
+    assert.same({ p }, mp.wait { q, e, b, p })
+    q:put(1)
+    e:set()
+    a:send(1)
+    local got = mp.wait { q, e, b, p, q, b }
+    assert.equal(4, #got)
+    assert.is_true(got[1] == q and got[2] == e and got[3] == b and got[4] == p)
+  end)
+
+  it("wakes for whichever comes first", function()
+    local q, e = mp.Queue(), mp.Event()
+    local a, b = mp.Pipe()
+    for _, what in ipairs { "queue", "event", "pipe", "process", "close" } do
+      local p = child(function()
+        mp.sleep(0.03)
+        if what == "queue" then q:put(1) elseif what == "event" then e:set() elseif what == "pipe" then a:send(1)
+        elseif what == "close" then q:close() end
+        if what ~= "process" then mp.sleep(0.3) end
+      end)
+      local got = mp.wait({ q, e, b, p }, 20 * run.slow)
+      local want = ({ queue = q, event = e, pipe = b, process = p, close = q })[what]
+      assert.is_true(got[1] == want, what)
+      if what == "queue" then q:get() elseif what == "event" then e:clear() elseif what == "pipe" then b:recv() end
+      p:join()
+    end
+  end)
+
+  it("takes file descriptors, also as floats", function()
+    local a, b = mp.Pipe()
+    local fd = b:fileno()
+    assert.same({}, mp.wait({ fd }, 0))
+    a:send(1)
+    assert.same({ fd }, mp.wait({ fd + 0.0, fd }))
+    assert.equal("integer", math.type(mp.wait({ fd + 0.0 })[1]))
+  end)
+
+  it("is not fooled by what somebody else took", function()
+    local q = mp.Queue()
+    local thief = child(function() for _ = 1, 200 do q:get() end end)
+    local putter = child(function() for i = 1, 200 do q:put(i) end end)
+    while thief:is_alive() do mp.wait({ q, thief }, 5) end
+    putter:join()
+    assert.same({}, mp.wait({ q }, 0.05))
+  end)
+
+  it("refuses what cannot be waited for", function()
+    misuse({ "wait", "#1" }, mp.wait, 5)
+    misuse({ "wait", "[1]", "string" }, mp.wait, { "x" })
+    misuse({ "wait", "[2]", "descriptor" }, mp.wait, { mp.Queue(), 100000 })
+    local a = mp.Pipe()
+    a:close()
+    misuse({ "wait", "closed" }, mp.wait, { a })
+    local _, w = mp.Pipe(false)
+    misuse({ "wait", "only sends" }, mp.wait, { w })
+    misuse({ "start" }, mp.wait, { mp.Process { target = print } })
+  end)
+end)
