@@ -28,7 +28,7 @@ VERSION := $(shell sed -n 's/^.define MP_VERSION "\(.*\)"/\1/p' runtime/mp.h)
 # ---- flags -------------------------------------------------------------------------------
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
-        -Wwrite-strings -Wvla -Wconversion -Wno-sign-conversion -Werror
+        -Wwrite-strings -Wvla -Wconversion -Wno-sign-conversion -Wno-missing-field-initializers -Werror
 CPPFLAGS_MP := -Iruntime -D_GNU_SOURCE
 CFLAGS_MP := -std=gnu11 -g -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread $(WARN)
 LDFLAGS_MP := -pthread -Wl,--as-needed
