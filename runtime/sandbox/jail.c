@@ -6,6 +6,7 @@
 #include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +38,7 @@
 /* ---- making ---- */
 
 int mpi_jail_make (const struct mpi_policy *p, enum mpi_filter_form form, struct mpi_jail *out) {
-  int rc = mpi_filter_available();
+  int rc = form == MPI_FILTER_NONE ? 0 : mpi_filter_available();
   if (rc < 0) return rc;
   if ((rc = mpi_policy_check(p)) != 0 || (rc = mpi_landlock_can(p)) != 0) return rc;
   memset(out, 0, sizeof *out);
@@ -45,6 +46,7 @@ int mpi_jail_make (const struct mpi_policy *p, enum mpi_filter_form form, struct
   out->features = mpi_calls_features(p);
   out->form = (uint32_t)form;
   out->policy = *p;
+  if (form == MPI_FILTER_NONE) return 0;
   return mpi_filter_compile(out->features, form, &out->filter);
 }
 
@@ -57,10 +59,42 @@ int mpi_jail_make_learner (struct mpi_jail *out) {
   return rc;
 }
 
-int mpi_jail_check (const struct mpi_jail *j, size_t size) {
-  if (size != sizeof *j || j->magic != MPI_JAIL_MAGIC || j->form > MPI_FILTER_KILL || j->filter.n == 0 || j->filter.n > MPI_FILTER_MAX)
-    return mpi_fail(MP_ECORRUPT, "this is not a sandbox");
-  return mpi_policy_check(&j->policy);
+#define HEAD offsetof(struct mpi_jail, policy)
+#define NAMES offsetof(struct mpi_policy, text)
+
+size_t mpi_jail_pack (const struct mpi_jail *j, unsigned char *to) {
+  unsigned char *p = to;
+  size_t insns = j->filter.n * sizeof j->filter.insn[0];
+  memcpy(p, j, HEAD + NAMES);
+  p += HEAD + NAMES;
+  memcpy(p, j->policy.text, j->policy.used);
+  p += j->policy.used;
+  memcpy(p, &j->filter.n, sizeof j->filter.n);
+  p += sizeof j->filter.n;
+  memcpy(p, j->filter.insn, insns);
+  return (size_t)(p - to) + insns;
+}
+
+int mpi_jail_unpack (const unsigned char *from, size_t size, struct mpi_jail *out) {
+  uint32_t n;
+  memset(out, 0, sizeof *out);
+  if (size < HEAD + NAMES) goto bad;
+  memcpy(out, from, HEAD + NAMES);
+  from += HEAD + NAMES;
+  size -= HEAD + NAMES;
+  if (out->magic != MPI_JAIL_MAGIC || out->form > MPI_FILTER_NONE || out->policy.used > MPI_POLICY_TEXT || size < out->policy.used + sizeof n)
+    goto bad;
+  memcpy(out->policy.text, from, out->policy.used);
+  from += out->policy.used;
+  size -= out->policy.used;
+  memcpy(&n, from, sizeof n);
+  size -= sizeof n;
+  if (n > MPI_FILTER_MAX || size != n * sizeof out->filter.insn[0] || (n == 0) != (out->form == MPI_FILTER_NONE)) goto bad;
+  out->filter.n = n;
+  memcpy(out->filter.insn, from + sizeof n, size);
+  return mpi_policy_check(&out->policy);
+bad:
+  return mpi_fail(MP_ECORRUPT, "this is not a sandbox");
 }
 
 uint32_t mpi_jail_uid (uint32_t pid) {
@@ -257,12 +291,24 @@ static int learn (const struct mpi_jail *j, int supervisor) {
   return rc;
 }
 
+/* Limits without a sandbox: nothing is given up but what is limited. */
+static int only_limits (const struct mpi_jail *j, int supervisor) {
+  struct mpi_policy p = j->policy;
+  char go;
+  int rc;
+  if (p.files < 0) p.files = 1 << 20;
+  (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  if ((rc = limit_resources(&p, 2)) != 0 || (rc = mpi_fd_send(supervisor, "N", 1, NULL, 0)) != 0) return rc;
+  return read(supervisor, &go, 1) == 1 ? 0 : mpi_fail(MP_ESYS, "the supervisor is gone");
+}
+
 #define MORE 3 /* descriptors that we hold ourselves for a while */
 
 int mpi_jail_confine (const struct mpi_jail *j, const int *keep, int n, int supervisor) {
   int landlock = -1, memory = -1, listener = -1, top, rc, k = n;
   int *all;
   if (j->learn) return learn(j, supervisor);
+  if (j->form == MPI_FILTER_NONE) return only_limits(j, supervisor);
   if ((all = malloc(sizeof(int) * (size_t)(n + MORE))) == NULL) return mpi_fail(MP_ENOMEM, "not enough memory for a sandbox");
   if (n > 0) memcpy(all, keep, sizeof(int) * (size_t)n);
   if ((rc = mpi_landlock_make(&j->policy, &landlock)) != 0) goto out;

@@ -2,7 +2,7 @@
 ** What      mpi_jail_make checks that this kernel can enforce the policy and compiles its filter: done by who makes the process, once for each
 **           policy. mpi_jail_confine gives up, in this order: the environment, the terminal, all descriptors but the granted ones, resources, the
 **           network and IPC, the user's identity and capabilities, core dumps and new executable memory, paths and ports, system calls.
-** Memory    struct mpi_jail is flat: it may be sent to the process to confine as bytes (mpi_jail_check on arrival).
+** Memory    struct mpi_jail is flat: it may be sent to the process to confine as bytes (mpi_jail_pack and mpi_jail_unpack keep it short).
 ** Threads   only a process with one thread may be confined: other threads would stay outside.
 ** Fork      all of it is inherited.
 ** Errors    whatever can fail is tried before anything irreversible; afterwards an error leaves a process that is confined in part: it must end.
@@ -27,7 +27,11 @@ struct mpi_jail {
 
 int mpi_jail_make (const struct mpi_policy *p, enum mpi_filter_form form, struct mpi_jail *out);
 int mpi_jail_make_learner (struct mpi_jail *out);
-int mpi_jail_check (const struct mpi_jail *j, size_t size); /* bytes that arrived */
+
+/* To bytes and back, without the unused parts. pack: room for MPI_JAIL_PACKED_MAX bytes; gives the size. unpack checks everything. */
+#define MPI_JAIL_PACKED_MAX (sizeof(struct mpi_jail))
+size_t mpi_jail_pack (const struct mpi_jail *j, unsigned char *to);
+int mpi_jail_unpack (const unsigned char *from, size_t size, struct mpi_jail *out);
 
 /* Confines this process. keep[n]: descriptors that stay, beside 0, 1 and 2. `supervisor`: with a listener form, a socket to hand the
 ** notifications' descriptor and one of this process's memory to, waiting for a byte in return (it stays open); else -1. Environment variables, descriptors and

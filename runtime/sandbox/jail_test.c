@@ -45,6 +45,11 @@ enum expected { REFUSED, QUIET, ENDED, FILTER, FAILS };
 
 enum tier { PURE = 1, THREADS = 2, READ = 4, WRITE = 8, CONNECT = 16, BIND = 32, DNS = 64, RUN = 128, ALL = 255 };
 #define TIERS 8
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) /* slow; and their threads read /proc/self/maps */
+#define TRIED (PURE | WRITE | RUN)
+#else
+#define TRIED ALL
+#endif
 static const char *const tier_names[TIERS] = {"pure", "threads", "read", "write", "net.connect", "net.bind", "net.dns", "run"};
 
 struct attack {
@@ -226,7 +231,7 @@ static void run_attacks (const struct attack *list) {
       (void)fprintf(stderr, "note: %s: not possible on this machine outside either (%s)\n", a->what, why);
     }
     for (t = 0; t < TIERS; t++) {
-      if (!(a->tiers & (1u << t))) continue;
+      if (!(a->tiers & TRIED & (1u << t))) continue;
       attempt(a, 1u << t, tier_names[t], 0, control);
       if (geteuid() == 0) attempt(a, 1u << t, tier_names[t], 1, control);
     }
@@ -878,6 +883,7 @@ TEST("what is granted works, for root and for a user, and leaves no record", .li
       struct mpi_jail_report *r;
       struct inside in = {&a, &jail, -1, user};
       int status;
+      if (!(uses[i].tier & TRIED)) continue;
       policy_for(uses[i].tier, &p);
       CHECK_OK(mpi_jail_make(&p, MPI_FILTER_LISTENER, &jail));
       CHECK_OK(mpi_jail_report_make(&in.report_fd, &r));
@@ -909,7 +915,7 @@ TEST("without Landlock, a policy that needs it is refused with a sentence; a pur
 
 static int dump_core (void) {
   (void)chdir(field.writes);
-  (void)raise(SIGSEGV);
+  (void)raise(SIGQUIT);
   return 0;
 }
 
@@ -927,7 +933,7 @@ TEST("no core is left behind") {
   policy_for(PURE, &p);
   CHECK_OK(mpi_jail_make(&p, MPI_FILTER_LISTENER, &jail));
   CHECK_OK(mpi_jail_report_make(&in.report_fd, &r));
-  CHECK_EQ(wait_child(fork_child(in_jail, &in)), -SIGSEGV);
+  CHECK_EQ(wait_child(fork_child(in_jail, &in)), -SIGQUIT);
   (void)snprintf(name, sizeof name, "%s/core", field.writes);
   CHECK(access(name, F_OK) != 0);
   (void)remove_tree();

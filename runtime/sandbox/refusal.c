@@ -131,6 +131,10 @@ static int resolve (const char *path, char full[PATH_MAX], int *exists) {
   return (size_t)snprintf(full, PATH_MAX, "%s/%s", strcmp(dir, "/") == 0 ? "" : dir, slash + 1) < PATH_MAX;
 }
 
+static int special (const char *path) {
+  return strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/sys/", 5) == 0;
+}
+
 static int writes (const struct mpi_refused *c, const struct path_call *p) {
   uint64_t flags;
   if (p->writes) return 1;
@@ -305,10 +309,6 @@ void mpi_refusal_describe (const struct mpi_refused *c, struct mpi_violation *v)
 
 /* ---- will Landlock refuse it? ---- */
 
-static int special (const char *path) {
-  return strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/sys/", 5) == 0;
-}
-
 static int path_covered (const struct mpi_refused *c, const struct path_call *p) {
   const struct mpi_policy *policy = &c->jail->policy;
   char path[PATH_MAX], full[PATH_MAX];
@@ -368,6 +368,7 @@ int mpi_refusal_harmless (const struct mpi_refused *c) {
   const struct path_call *p;
   char name[32], path[PATH_MAX];
   (void)name_of(c->nr, name, sizeof name);
-  if ((p = path_call_of(name)) == NULL || p->flags < 0 || writes(c, p)) return 0;
-  return read_path(c, p, path) && is_one_of(path, curious, sizeof curious / sizeof curious[0]);
+  if ((p = path_call_of(name)) == NULL || p->flags < 0 || writes(c, p) || !read_path(c, p, path)) return 0;
+  /* Who looks for a file in many places (require) needs only the place where it is. */
+  return is_one_of(path, curious, sizeof curious / sizeof curious[0]) || (access(path, F_OK) != 0 && errno == ENOENT && !special(path));
 }

@@ -30,7 +30,7 @@ struct mpi_filter {
   struct mpi_bpf insn[MPI_FILTER_MAX];
 };
 
-enum mpi_filter_form { MPI_FILTER_LISTENER, MPI_FILTER_DENY, MPI_FILTER_KILL };
+enum mpi_filter_form { MPI_FILTER_LISTENER, MPI_FILTER_DENY, MPI_FILTER_KILL, MPI_FILTER_NONE /* limits only */ };
 
 int mpi_filter_compile (unsigned features, enum mpi_filter_form form, struct mpi_filter *out);
 int mpi_filter_compile_for (uint32_t arch, unsigned features, enum mpi_filter_form form, struct mpi_filter *out); /* uncached */

@@ -200,7 +200,7 @@ static void control_record (struct warden *w) {
   int fds[2] = {-1, -1}, nfds = 2;
   int rc = mpi_fd_recv(w->control, text, sizeof text - 1, &got, fds, &nfds, 0);
   if (rc == MP_EEMPTY) return;
-  if (rc == 0 && got > 0 && text[0] == 'L' && nfds == 2) {
+  if (rc == 0 && got > 0 && ((text[0] == 'L' && nfds == 2) || (text[0] == 'N' && nfds == 0))) {
     w->listener = fds[0];
     w->memory = fds[1];
     mpi_store_release(&w->report->pid, (uint32_t)w->pid);
@@ -448,7 +448,7 @@ static int start (struct warden *w, const struct mpi_jail *j, struct mpi_jail_re
   w->pidfd = w->control = w->listener = w->memory = w->signals = w->out[0].from = w->out[1].from = -1;
   w->wall = MP_NEVER;
   w->output_left = j->policy.output;
-  if (j->form != MPI_FILTER_LISTENER) return mpi_fail(MP_EMISUSE, "a supervised sandbox needs a filter with a listener");
+  if (j->form != MPI_FILTER_LISTENER && j->form != MPI_FILTER_NONE) return mpi_fail(MP_EMISUSE, "a supervised sandbox needs a filter with a listener");
   where_page = mmap(NULL, MPI_WHERE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (where_page == MAP_FAILED) {
     where_page = NULL;

@@ -368,3 +368,39 @@ TEST("identity, environment and descriptors are gone inside") {
   CHECK(dup2(1, 9) == 9);
   CHECK_EQ(run(no_privileges_left), 0);
 }
+
+TEST("a sandbox survives the way to another process, and bytes that are none are refused") {
+  static unsigned char bytes[MPI_JAIL_PACKED_MAX];
+  static struct mpi_jail copy;
+  size_t size, cut;
+  mpi_policy_init(&policy);
+  CHECK_OK(mpi_policy_read(&policy, "/usr"));
+  CHECK_OK(mpi_jail_make(&policy, MPI_FILTER_LISTENER, &jail));
+  size = mpi_jail_pack(&jail, bytes);
+  CHECK(size < 16384);
+  CHECK_OK(mpi_jail_unpack(bytes, size, &copy));
+  CHECK_EQ(copy.filter.n, jail.filter.n);
+  CHECK_MEM(copy.filter.insn, jail.filter.insn, jail.filter.n * sizeof jail.filter.insn[0]);
+  CHECK_MEM(&copy.policy, &jail.policy, sizeof copy.policy);
+  for (cut = 0; cut < size; cut += 97) CHECK_ERR(mpi_jail_unpack(bytes, cut, &copy), MP_ECORRUPT);
+  bytes[0] ^= 1;
+  CHECK_ERR(mpi_jail_unpack(bytes, size, &copy), MP_ECORRUPT);
+}
+
+static void opens_then_computes (void) {
+  if (open("/etc/passwd", O_RDONLY) < 0) _exit(1);
+  computes();
+}
+
+TEST("limits without a sandbox refuse nothing and still end a loop") {
+  mpi_policy_init(&policy);
+  policy.cpu = 100 * MPI_NS_PER_MS;
+  CHECK_OK(mpi_jail_make(&policy, MPI_FILTER_NONE, &jail));
+  CHECK_OK(mpi_jail_report_make(&report_fd, &report));
+  {
+    void (*fn)(void) = opens_then_computes;
+    CHECK_EQ(wait_child(fork_child(inside, &fn)), -SIGKILL);
+  }
+  CHECK_EQ(mpi_load(&report->end), MPI_END_CPU);
+  CHECK_EQ(mpi_load(&report->n), 0);
+}
