@@ -59,8 +59,10 @@ int mpi_seg_create (mpi_seg *s, int type, size_t size, uint32_t flags) {
   if (rc != 0) return rc;
   s->flags = flags;
   size = (size + MPI_PAGE - 1) & ~(size_t)(MPI_PAGE - 1);
-  s->fd = mpi_memfd("mp");
-  if (s->fd < 0) return s->fd;
+  rc = mpi_memfd("mp");
+  if (rc < 0) return rc;
+  s->fd = rc;
+  rc = 0;
   if (ftruncate(s->fd, (off_t)size) != 0 || fcntl(s->fd, F_ADD_SEALS, SEALS) != 0) rc = mpi_fail_errno("sizing a memfd");
   if (rc == 0) rc = identify(s);
   if (rc == 0) rc = map(s);

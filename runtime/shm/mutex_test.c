@@ -1,0 +1,93 @@
+#include "shm/mutex.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "shm/object.h"
+#include "test/test.h"
+
+static mpi_seg new_seg (void) {
+  mpi_seg s;
+  CHECK_OK(mpi_seg_create(&s, MPI_T_LOCK, MPI_PAGE, MPI_SEG_LOCKPAGE));
+  return s;
+}
+
+TEST("two words of a page are two mutexes", .clean = 1) {
+  mpi_seg s = new_seg();
+  mpi_a32 *a = mpi_seg_word(&s, MPI_SEG_WORD0), *b = mpi_seg_word(&s, MPI_SEG_WORD1);
+  CHECK_EQ(mpi_mutex_lock(a, 0), 0);
+  CHECK_EQ(mpi_mutex_owner(b), 0);
+  CHECK_EQ(mpi_mutex_lock(b, 0), 0);
+  CHECK_EQ(mpi_mutex_owner(a), mpi_tid());
+  CHECK_EQ(mpi_mutex_lock(a, MP_NEVER), MP_EDEADLK);
+  CHECK_EQ(mpi_mutex_unlock(a), 0);
+  CHECK_EQ(mpi_mutex_unlock(a), MP_ENOTOWNER);
+  CHECK_EQ(mpi_mutex_mine(b), 1);
+  CHECK_EQ(mpi_mutex_unlock(b), 0);
+  CHECK(mpi_self_.head->list.next == &mpi_self_.head->list);
+  mpi_seg_fini(&s);
+}
+
+static void lock_both_and_die (void *ud) {
+  mpi_seg *s = ud;
+  CHECK_EQ(mpi_mutex_lock(mpi_seg_word(s, MPI_SEG_WORD0), 0), 0);
+  CHECK_EQ(mpi_mutex_lock(mpi_seg_word(s, MPI_SEG_WORD1), 0), 0);
+  (void)raise(SIGKILL);
+}
+
+TEST("a dead holder's mutexes are free, and the next is told once") {
+  mpi_seg s = new_seg();
+  int i;
+  CHECK_EQ(wait_child(fork_child(lock_both_and_die, &s)), -SIGKILL);
+  for (i = 0; i < 2; i++) {
+    mpi_a32 *w = mpi_seg_word(&s, i ? MPI_SEG_WORD1 : MPI_SEG_WORD0);
+    CHECK_EQ(mpi_mutex_owner(w), 0);
+    CHECK_EQ(mpi_mutex_lock(w, 0), MP_ABANDONED);
+    CHECK_EQ(mpi_mutex_unlock(w), 0);
+    CHECK_EQ(mpi_mutex_lock(w, 0), 0);
+    CHECK_EQ(mpi_mutex_unlock(w), 0);
+  }
+}
+
+static void *try_in_thread (void *w) {
+  int64_t now = mp_now();
+  CHECK_EQ(mpi_mutex_unlock(w), MP_ENOTOWNER);
+  CHECK_EQ(mpi_mutex_lock(w, 0), MP_ETIMEDOUT);
+  CHECK_EQ(mpi_mutex_lock(w, now + 20 * MPI_NS_PER_MS), MP_ETIMEDOUT);
+  CHECK(mp_now() >= now + 20 * MPI_NS_PER_MS);
+  return NULL;
+}
+
+TEST("belongs to a thread; a poll and a deadline are kept") {
+  mpi_seg s = new_seg();
+  mpi_a32 *w = mpi_seg_word(&s, MPI_SEG_WORD0);
+  pthread_t t;
+  CHECK_EQ(mpi_mutex_lock(w, MP_NEVER), 0);
+  CHECK(pthread_create(&t, NULL, try_in_thread, w) == 0);
+  CHECK(pthread_join(t, NULL) == 0);
+  CHECK_EQ(mpi_mutex_mine(w), 1);
+  CHECK_EQ(mpi_mutex_unlock(w), 0);
+}
+
+TEST("lives in peace with the C library's robust mutexes") {
+  mpi_seg s = new_seg();
+  mpi_a32 *a = mpi_seg_word(&s, MPI_SEG_WORD0), *b = mpi_seg_word(&s, MPI_SEG_WORD1);
+  pthread_mutexattr_t attr;
+  pthread_mutex_t m[3];
+  int i;
+  CHECK(pthread_mutexattr_init(&attr) == 0 && pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST) == 0);
+  for (i = 0; i < 3; i++) CHECK(pthread_mutex_init(&m[i], &attr) == 0);
+  CHECK(pthread_mutex_lock(&m[0]) == 0);
+  CHECK_EQ(mpi_mutex_lock(a, 0), 0);
+  CHECK(pthread_mutex_lock(&m[1]) == 0);
+  CHECK_EQ(mpi_mutex_lock(b, 0), 0);
+  CHECK(pthread_mutex_lock(&m[2]) == 0);
+  CHECK(pthread_mutex_unlock(&m[1]) == 0);
+  CHECK_EQ(mpi_mutex_unlock(a), 0);
+  CHECK(pthread_mutex_unlock(&m[0]) == 0);
+  CHECK_EQ(mpi_mutex_unlock(b), 0);
+  CHECK(pthread_mutex_unlock(&m[2]) == 0);
+  CHECK(mpi_self_.head->list.next == &mpi_self_.head->list);
+}
