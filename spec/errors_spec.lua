@@ -1,5 +1,6 @@
 -- mp.Error (docs/reference/errors.md).
 local mp = require "mp"
+local _ = mp.now -- mprun opens the module when it is first touched
 local core = debug.getregistry()["mp.core"]
 
 describe("mp.Error", function()

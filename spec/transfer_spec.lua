@@ -1,6 +1,7 @@
 -- What can be sent (docs/reference/transfer.md), seen through the codec alone: core.encode and core.decode are private, and reached by the
 -- registry. Through queues and processes the same is seen in their specs.
 local mp = require "mp"
+local _ = mp.now -- mprun opens the module when it is first touched
 local core = debug.getregistry()["mp.core"]
 
 local function through(v, trusted) return core.decode(core.encode(v), trusted ~= false) end
@@ -184,6 +185,7 @@ describe("a function", function()
   it("that the script put into a library or a global travels by value", function()
     local script = [[
       local mp = require "mp"
+      local _ = mp.now
       local core = debug.getregistry()["mp.core"]
       function string.shout(s) return s:upper() .. "!" end
       function helper() return 1 end
