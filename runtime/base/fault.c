@@ -14,11 +14,11 @@
 static char armed[64];
 static _Atomic int countdown;
 static mpi_fault_action armed_action;
-static int environment_read;
+static _Atomic int environment_read; /* the first thread that passes a point reads it */
 static _Atomic(const char *) seen[MAX_SEEN];
 
 void mpi_fault_arm (const char *name, int nth, mpi_fault_action action) {
-  environment_read = 1;
+  atomic_store(&environment_read, 1);
   atomic_store(&countdown, 0);
   if (name == NULL) return;
   (void)snprintf(armed, sizeof armed, "%s", name);
@@ -31,7 +31,6 @@ static void read_environment (void) {
   char name[64];
   char action[8] = "kill";
   int nth = 1;
-  environment_read = 1;
   if (spec == NULL || sscanf(spec, "%63[^:]:%d:%7s", name, &nth, action) < 1) return;
   mpi_fault_arm(name, nth,
                 strcmp(action, "stop") == 0 ? MPI_FAULT_STOP : strcmp(action, "fail") == 0 ? MPI_FAULT_FAIL : MPI_FAULT_KILL);
@@ -61,7 +60,7 @@ static int matches (const char *name) {
 }
 
 int mpi_fault_hit (const char *name) {
-  if (!environment_read) read_environment();
+  if (!atomic_load(&environment_read) && atomic_exchange(&environment_read, 1) == 0) read_environment();
   remember(name);
   if (atomic_load(&countdown) <= 0 || !matches(name)) return 0;
   if (atomic_fetch_sub(&countdown, 1) != 1) return 0;
