@@ -164,10 +164,16 @@ static int l_len (lua_State *L) {
   return 1;
 }
 
-static int get_element (lua_State *L) {
+/* Replaces the general __index: numbers first. Upvalue 1: the methods. */
+static int l_index (lua_State *L) {
   struct mpi_cells *c;
   uint64_t i;
-  if (lua_type(L, 2) != LUA_TNUMBER) return 0;
+  if (lua_type(L, 2) != LUA_TNUMBER) {
+    lua_settop(L, 2);
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
+    return luaL_error(L, "mp.Array has no field '%s'", luaL_tolstring(L, 2, NULL));
+  }
   c = check_array(L);
   i = check_index(L, 2, c, "mp.Array", 1);
   if (i == 0) lua_pushnil(L);
@@ -191,8 +197,8 @@ static void describe (mp_object *o, char *text, size_t size) {
 
 static const luaL_Reg methods[] = {{"get", l_get},           {"set", l_set},   {"fill", l_fill}, {"add", l_add}, {"cas", l_cas},
                                    {"tostring", l_tostring_slice}, {"with", l_with}, {"get_lock", l_get_lock}, {NULL, NULL}};
-static const luaL_Reg meta[] = {{"__len", l_len}, {NULL, NULL}};
-static const mpl_type array_type = {MPI_T_ARRAY, "mp.Array", methods, meta, get_element, set_element, describe};
+static const luaL_Reg meta[] = {{"__index", l_index}, {"__len", l_len}, {NULL, NULL}};
+static const mpl_type array_type = {MPI_T_ARRAY, "mp.Array", methods, meta, NULL, set_element, describe};
 
 /* mp.Array(code, n | list | string for 'c'[, options]) */
 static int l_new (lua_State *L) {

@@ -181,17 +181,22 @@ static int l_with (lua_State *L) {
   return mpl_with_lock(L, "Value");
 }
 
-static int is_value_field (lua_State *L) {
+static int is_value (lua_State *L) {
   return lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "value") == 0;
 }
 
-static int get_field (lua_State *L) {
-  return is_value_field(L) ? push_value(L, check_value(L)) : 0;
+/* Replaces the general __index, since v.value is what a value is for. Upvalue 1: the methods. */
+static int l_index (lua_State *L) {
+  if (is_value(L)) return push_value(L, check_value(L));
+  lua_settop(L, 2);
+  lua_pushvalue(L, 2);
+  if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
+  return luaL_error(L, "mp.Value has no field '%s'", luaL_tolstring(L, 2, NULL));
 }
 
 static int set_field (lua_State *L) {
   mp_object *o = check_value(L);
-  if (!is_value_field(L)) return luaL_error(L, "mp.Value: field '%s' cannot be set", luaL_tolstring(L, 2, NULL));
+  if (!is_value(L)) return luaL_error(L, "mp.Value: field '%s' cannot be set", luaL_tolstring(L, 2, NULL));
   (void)set_value(L, o, 3, "value");
   return 0;
 }
@@ -204,7 +209,8 @@ static void describe (mp_object *o, char *text, size_t size) {
 }
 
 static const luaL_Reg methods[] = {{"get", l_get}, {"set", l_set}, {"add", l_add}, {"cas", l_cas}, {"with", l_with}, {"get_lock", l_get_lock}, {NULL, NULL}};
-static const mpl_type value_type = {MPI_T_VALUE, "mp.Value", methods, NULL, get_field, set_field, describe};
+static const luaL_Reg meta[] = {{"__index", l_index}, {NULL, NULL}};
+static const mpl_type value_type = {MPI_T_VALUE, "mp.Value", methods, meta, NULL, set_field, describe};
 
 static int l_new (lua_State *L) {
   char code = mpl_check_code(L, 1);

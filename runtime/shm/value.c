@@ -17,10 +17,10 @@ static const struct code {
              {'l', 'i', 8, 1}, {'L', 'i', 8, 0}, {'q', 'i', 8, 1}, {'Q', 'i', 8, 0}, {'f', 'f', 4, 0}, {'d', 'f', 8, 0}, {'?', '?', 1, 0}};
 
 static const struct code *code_of (int code) {
-  size_t i;
-  for (i = 0; i < sizeof codes / sizeof codes[0]; i++)
-    if (codes[i].code == code) return &codes[i];
-  return NULL;
+  static const signed char at['q' + 1] = {
+    ['c'] = 1, ['b'] = 2, ['B'] = 3, ['h'] = 4, ['H'] = 5, ['i'] = 6, ['I'] = 7, ['l'] = 8, ['L'] = 9, ['q'] = 10, ['Q'] = 11,
+    ['f'] = 12, ['d'] = 13, ['?'] = 14};
+  return code < 0 || code > 'q' || at[code] == 0 ? NULL : &codes[at[code] - 1];
 }
 
 int mpi_code_width (int code) {
