@@ -12,6 +12,7 @@
 
 struct words {
   mpi_a32 w[4], asleep;
+  pthread_t sleeper;
 };
 
 static struct words *new_words (void) {
@@ -72,13 +73,12 @@ static int ask (void *ud) { mpi_fetch_add(&asked, 1); return mpi_load((mpi_a32 *
 
 static void *poke (void *ud) {
   struct words *s = ud;
-  pthread_t t = *(pthread_t *)(void *)(s + 1);
   (void)usleep(5000);
-  (void)pthread_kill(t, SIGUSR1); /* the answer is no: the sleep goes on */
+  (void)pthread_kill(s->sleeper, SIGUSR1); /* the answer is no: the sleep goes on */
   (void)usleep(5000);
   mpi_store(&s->w[2], 1);
   while (mpi_load(&s->asleep)) {
-    (void)pthread_kill(t, SIGUSR1);
+    (void)pthread_kill(s->sleeper, SIGUSR1);
     (void)usleep(1000);
   }
   return NULL;
@@ -92,7 +92,7 @@ TEST("a signal ends a sleep if the thread's callback says so, although its handl
   a.sa_handler = nothing;
   a.sa_flags = SA_RESTART;
   CHECK(sigaction(SIGUSR1, &a, NULL) == 0);
-  *(pthread_t *)(void *)(s + 1) = pthread_self();
+  s->sleeper = pthread_self();
   mpi_store(&s->asleep, 1);
   mp_set_interrupt(ask, &s->w[2]);
   CHECK(pthread_create(&t, NULL, poke, s) == 0);
