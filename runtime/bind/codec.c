@@ -106,6 +106,15 @@ struct mpl_codec *mpl_codec_of (lua_State *L) {
   return c;
 }
 
+/* The same, quicker when p is the parcel that this thread has just been given. */
+struct mpl_codec *mpl_codec_for (lua_State *L, const struct mpl_parcel *p) {
+  struct mpl_codec *c = last.codec;
+  if (last.epoch == atomic_load_explicit(&epoch, memory_order_relaxed) && c->levels[c->depth < MPL_LEVELS ? c->depth : 0] != NULL &&
+      p == &c->levels[c->depth < MPL_LEVELS ? c->depth : 0]->out)
+    return c;
+  return mpl_codec_of(L);
+}
+
 void mpl_codec_table (lua_State *L, int which) {
   (void)mpl_codec_of(L);
   (void)lua_rawgetp(L, LUA_REGISTRYINDEX, &codec_key);

@@ -70,6 +70,7 @@ enum {
 };
 
 struct mpl_codec *mpl_codec_of (lua_State *L);
+struct mpl_codec *mpl_codec_for (lua_State *L, const struct mpl_parcel *p);
 struct mpl_level *mpl_level_enter (lua_State *L, struct mpl_codec *c, const char *frame); /* raises when too many */
 void mpl_level_leave (struct mpl_codec *c);
 void mpl_codec_table (lua_State *L, int which); /* pushes it */

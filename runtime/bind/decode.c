@@ -405,6 +405,44 @@ static int value (struct dec *d) {
   }
 }
 
+/* The same, with short cuts for what most messages are made of. */
+static inline int quick_value (struct dec *d) {
+  const unsigned char *at = d->at;
+  size_t left = (size_t)(d->end - at);
+  if (left > 0) {
+    unsigned c = *at;
+    if (c < 0x80) {
+      d->at = at + 1;
+      lua_pushinteger(d->L, (lua_Integer)c);
+      return 1;
+    }
+    if (c >= 0xa0 && c < 0xc0 && left > (c & 31u)) {
+      d->at = at + 1 + (c & 31u);
+      lua_pushlstring(d->L, (const char *)at + 1, c & 31u);
+      return 1;
+    }
+    if (c == 0xcb && left >= 9) {
+      uint64_t bits = mpi_get64(at + 1);
+      double f;
+      memcpy(&f, &bits, 8);
+      d->at = at + 9;
+      lua_pushnumber(d->L, f);
+      return 1;
+    }
+    if (c == 0xcd && left >= 3) {
+      d->at = at + 3;
+      lua_pushinteger(d->L, mpi_get16(at + 1));
+      return 1;
+    }
+    if (c == 0xce && left >= 5) {
+      d->at = at + 5;
+      lua_pushinteger(d->L, (lua_Integer)mpi_get32(at + 1));
+      return 1;
+    }
+  }
+  return value(d);
+}
+
 /* ---- frames going on: 1: finished, its value is at the top, alone above what was there before; 0: another frame was begun ---- */
 
 static int step_array (struct dec *d) {
@@ -416,7 +454,7 @@ static int step_array (struct dec *d) {
     lua_rawseti(L, f->base, ++f->i);
   }
   while (f->i < f->n) {
-    if (!value(d)) {
+    if (!quick_value(d)) {
       d->v->frames[me].flag = 1;
       return 0;
     }
@@ -442,14 +480,20 @@ static int step_map (struct dec *d) {
   if (had && f->stage == 0) goto key;
   if (had) goto pair;
   while (f->i < f->n) {
-    if (!value(d)) {
-      d->v->frames[me].flag = 1;
-      return 0;
+    const unsigned char *at = d->at;
+    if (at < d->end && *at >= 0xa0 && *at < 0xc0 && (size_t)(d->end - at) > (*at & 31u)) { /* a short string */
+      d->at = at + 1 + (*at & 31u);
+      lua_pushlstring(L, (const char *)at + 1, *at & 31u);
+    } else {
+      if (!value(d)) {
+        d->v->frames[me].flag = 1;
+        return 0;
+      }
+    key:
+      check_key(d);
     }
-  key:
-    check_key(d);
     f->stage = 1;
-    if (!value(d)) {
+    if (!quick_value(d)) {
       d->v->frames[me].flag = 1;
       return 0;
     }
@@ -662,9 +706,11 @@ static void run (struct dec *d) {
 static void decode_deep (struct dec *d) {
   lua_State *L = d->L;
   struct mpi_item it;
-  const unsigned char *next = mpi_wire_get(d->at, d->end, &it);
-  luaL_checkstack(L, 20, NULL);
-  if (next != NULL && it.kind == MPI_W_EXT && it.ext == MPI_X_HEAD) {
+  const unsigned char *next;
+  luaL_checkstack(L, 16 * 5 + 40, NULL);
+  d->checked = 16;
+  if (d->at < d->end && *d->at >= 0xc7 && *d->at <= 0xd7 && (next = mpi_wire_get(d->at, d->end, &it)) != NULL && it.kind == MPI_W_EXT &&
+      it.ext == MPI_X_HEAD) {
     uint64_t n;
     if (!mpi_wire_uint(it.data, it.len, &n) || n == 0 || n > (uint64_t)(d->end - next)) bad(d, "it claims more than it has bytes");
     d->at = next;
@@ -702,7 +748,7 @@ void mpl_decode (lua_State *L, struct mpl_parcel *p, unsigned flags) {
   struct mpi_item it;
   d.at = p->size > 0 ? p->data : (const unsigned char *)"";
   d.end = d.at + p->size;
-  if (p->nfds == 0 && p->size > 0) { /* one scalar? */
+  if (p->nfds == 0 && p->size > 0 && (p->data[0] < 0x80 || p->data[0] >= 0xa0)) { /* one scalar? */
     const unsigned char *next = mpi_wire_get(d.at, d.end, &it);
     if (next == d.end && it.kind <= MPI_W_STR) {
       switch (it.kind) {

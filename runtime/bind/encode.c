@@ -20,7 +20,7 @@
 #include "bind/udata.h"
 #include "wire/wire.h"
 
-enum { K_ARRAY, K_MAP, K_FUNC, K_BODY, K_ERROR };
+enum { K_TABLE, K_ARRAY, K_MAP, K_FUNC, K_BODY, K_ERROR }; /* K_TABLE: an array or a map, the first key tells */
 /* What a step says. AGAIN: go on with the frame that is now the last one. FAILED: the reason (a string) is on the stack's top. RESTART: the
 ** names of modules have changed under us. */
 enum { DONE = 0, AGAIN = 1, FAILED = -1, RESTART = -2 };
@@ -144,9 +144,33 @@ static int put_ref (struct enc *e, uint32_t id) {
 
 /* ---- scalars ---- */
 
+/* Most keys are a few bytes long: not worth a call of memcpy. */
+static inline unsigned char *copy_short (unsigned char *at, const char *s, size_t len) {
+  if (len >= 8) {
+    memcpy(at, s, 8);
+    if (len > 16) memcpy(at + 8, s + 8, 8);
+    memcpy(at + len - 8, s + len - 8, 8);
+    if (len > 24) memcpy(at + 16, s + 16, 8);
+  } else if (len >= 4) {
+    memcpy(at, s, 4);
+    memcpy(at + len - 4, s + len - 4, 4);
+  } else if (len > 0) {
+    at[0] = (unsigned char)s[0];
+    at[len / 2] = (unsigned char)s[len / 2];
+    at[len - 1] = (unsigned char)s[len - 1];
+  }
+  return at + len;
+}
+
 static inline int put_string (struct enc *e, int idx) {
   size_t len;
   const char *s = lua_tolstring(e->L, idx, &len);
+  if (len < 32) {
+    room(e, 40);
+    *e->at = (unsigned char)(0xa0u | len);
+    e->at = copy_short(e->at + 1, s, len);
+    return 1;
+  }
   if (len > UINT32_MAX - 64) return refuse(e, "a string of 4 GiB or more cannot be sent");
   room(e, len + MPI_W_HEAD_ROOM);
   e->at = mpi_put_str_head(e->at, (uint32_t)len);
@@ -175,6 +199,10 @@ static inline int scalar (struct enc *e, int idx) {
       return 1;
     default: return 0;
   }
+}
+
+static inline int scalar_key (struct enc *e) {
+  return lua_type(e->L, -2) == LUA_TSTRING ? put_string(e, -2) : scalar(e, -2);
 }
 
 static void put_text (struct enc *e, const char *s) {
@@ -245,7 +273,12 @@ static int deeper (struct enc *e) {
 /* The one-byte head at mark becomes one for n entries. */
 static void set_head (struct enc *e, size_t mark, int map, uint32_t n) {
   unsigned char head[8];
-  size_t len = (size_t)((map ? mpi_put_map_head(head, n) : mpi_put_array_head(head, n)) - head);
+  size_t len;
+  if (n < 16) {
+    e->p->data[mark] = (unsigned char)((map ? 0x80u : 0x90u) | n);
+    return;
+  }
+  len = (size_t)((map ? mpi_put_map_head(head, n) : mpi_put_array_head(head, n)) - head);
   if (len > 1) {
     unsigned char *from;
     room(e, len);
@@ -258,8 +291,9 @@ static void set_head (struct enc *e, size_t mark, int map, uint32_t n) {
 
 enum { IN_VALUE = 0, IN_KEY = 1 }; /* stages of a map whose child is at work */
 
-static void begin_table (struct enc *e, int kind) {
-  struct mpl_frame *f = push_frame(e, kind);
+/* As an array, if it has a 1 and that comes first. */
+static void begin_table (struct enc *e) {
+  struct mpl_frame *f = push_frame(e, K_TABLE);
   room(e, MPI_W_HEAD_ROOM);
   f->mark = offset(e);
   e->at++;
@@ -296,16 +330,18 @@ static void not_an_array (struct enc *e, struct mpl_frame *f) {
   f->i = 0;
 }
 
-static int step_array (struct enc *e) {
+static int step_array (struct enc *e, int first) {
   lua_State *L = e->L;
   size_t me = e->depth - 1;
   struct mpl_frame *f = &e->v->frames[me];
+  int r;
+  if (first) goto element;
   while (lua_next(L, f->base)) {
-    int r;
     if (!f->flag && (!lua_isinteger(L, -2) || lua_tointegerx(L, -2, NULL) != (lua_Integer)f->i + 1)) {
       not_an_array(e, f);
       return AGAIN;
     }
+  element:
     r = scalar(e, -1);
     if (r == 0) {
       if (!f->flag) {
@@ -338,17 +374,19 @@ static void know_map (struct enc *e, struct mpl_frame *f) {
   f->flag = KNOWN;
 }
 
-static int step_map (struct enc *e) {
+static int step_map (struct enc *e, int first) {
   lua_State *L = e->L;
   size_t me = e->depth - 1;
   struct mpl_frame *f = &e->v->frames[me];
   int r;
+  if (first) goto pair; /* table key value, and nothing is written yet */
   if (f->stage == IN_KEY) { /* a key that is no scalar has been written: table key value */
     f->stage = IN_VALUE;
     goto value;
   }
   while (lua_next(L, f->base)) {
-    r = scalar(e, -2);
+  pair:
+    r = scalar_key(e);
     if (r < 0) return r;
     if (r == 0) {
       know_map(e, f);
@@ -375,6 +413,19 @@ static int step_map (struct enc *e) {
   }
   if (!f->flag) set_head(e, f->mark, 1, f->i);
   return DONE;
+}
+
+static int step_table (struct enc *e) {
+  lua_State *L = e->L;
+  struct mpl_frame *f = &e->v->frames[e->depth - 1];
+  f->kind = K_MAP;
+  if (!lua_next(L, f->base)) {
+    set_head(e, f->mark, 1, 0);
+    return DONE;
+  }
+  if (lua_type(L, -2) == LUA_TSTRING || !lua_isinteger(L, -2) || lua_tointegerx(L, -2, NULL) != 1) return step_map(e, 1);
+  f->kind = K_ARRAY;
+  return step_array(e, 1);
 }
 
 static int open_named (struct enc *e) {
@@ -534,7 +585,7 @@ static int step_body (struct enc *e) {
     int r;
     f->stage = 1;
     if (f->flag == RAW) {
-      begin_table(e, lua_rawlen(e->L, -1) > 0 ? K_ARRAY : K_MAP);
+      begin_table(e);
       return AGAIN;
     }
     r = scalar(e, -1);
@@ -804,7 +855,7 @@ static int open_table (struct enc *e) {
   id = number(e, p);
   if (id != 0) return put_ref(e, id);
   if (lua_getmetatable(L, -1)) return open_with_metatable(e, e->id);
-  begin_table(e, lua_rawlen(L, -1) > 0 ? K_ARRAY : K_MAP);
+  begin_table(e);
   return AGAIN;
 }
 
@@ -847,8 +898,9 @@ static int run (struct enc *e) {
   int r = AGAIN;
   while (e->depth > 0) {
     switch (e->v->frames[e->depth - 1].kind) {
-      case K_ARRAY: r = step_array(e); break;
-      case K_MAP: r = step_map(e); break;
+      case K_TABLE: r = step_table(e); break;
+      case K_ARRAY: r = step_array(e, 0); break;
+      case K_MAP: r = step_map(e, 0); break;
       case K_FUNC: r = step_function(e); break;
       default: r = step_body(e); break; /* K_BODY, K_ERROR */
     }
@@ -917,6 +969,7 @@ static void find_path (struct enc *e, struct path *p) {
       i = e->depth - 16;
     }
     switch (f->kind) {
+      case K_TABLE:
       case K_ARRAY:
       case K_MAP:
         if (lua_gettop(L) <= f->base + 1) break;
@@ -973,9 +1026,10 @@ static void put_first (struct enc *e) {
 static void encode_deep (struct enc *e, int idx) {
   lua_State *L = e->L;
   int r;
-  e->fresh = 0;
+  luaL_checkstack(L, 16 * 4 + 40, NULL);
+  e->checked = 16;
   do {
-    e->depth = e->checked = 0;
+    e->depth = 0;
     e->id = 0;
     e->refs = e->dumping = 0;
     e->p->nfds = 0;
@@ -983,7 +1037,6 @@ static void encode_deep (struct enc *e, int idx) {
     if (e->how->bodies != NULL) mpl_bodies_back(e->how->bodies, 0);
     slots_begin(e);
     lua_settop(L, e->top);
-    luaL_checkstack(L, 20, NULL);
     lua_pushvalue(L, idx);
     r = open_value(e);
     if (r == AGAIN) r = run(e);
@@ -995,15 +1048,25 @@ static void encode_deep (struct enc *e, int idx) {
 }
 
 void mpl_encode_as (lua_State *L, int idx, struct mpl_parcel *p, const struct mpl_encoding *how) {
-  struct enc e = {.L = L, .p = p, .how = how, .top = lua_gettop(L)};
+  struct enc e;
   int r;
   if (p->room < 64 && mpl_parcel_reserve(p, 64, 0) != 0) luaL_error(L, "not enough memory");
+  p->nfds = 0;
+  if (lua_isinteger(L, idx)) { /* the shortest message has the shortest way */
+    p->size = (size_t)(mpi_put_int(p->data, lua_tointegerx(L, idx, NULL)) - p->data);
+    return;
+  }
+  e.L = L;
+  e.p = p;
+  e.how = how;
   e.at = p->data;
   e.end = p->data + p->room;
-  p->nfds = 0;
+  e.depth = 0;
+  e.fresh = 0;
+  e.top = lua_gettop(L);
   r = scalar(&e, idx);
   if (r <= 0) {
-    e.c = mpl_codec_of(L);
+    e.c = mpl_codec_for(L, p);
     e.v = mpl_level_enter(L, e.c, __builtin_frame_address(0));
     if (e.c->anchored && e.c->depth == 1) {
       luaL_checkstack(L, 6, NULL);
