@@ -19,6 +19,10 @@ int mpi_fd_raise_limit (void);
 void mpi_fd_close (int *fd); /* closes if >= 0 and sets to -1; errno is kept */
 int mpi_fd_dup (int fd);     /* close-on-exec, numbered above the standard streams; or negative code */
 
+/* fstat by its own system call: glibc uses one that also takes a name, which a confined process may not make. */
+struct stat;
+int mpi_fstat (int fd, struct stat *st);
+
 int mpi_memfd (const char *name); /* empty, sealable; or negative code */
 int mpi_eventfd (void);           /* nonblocking, 0; or negative code */
 int mpi_socketpair (int sv[2]);   /* SOCK_SEQPACKET, nonblocking */

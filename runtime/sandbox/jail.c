@@ -167,6 +167,9 @@ static int limit_resources (const struct mpi_policy *p, int top) {
   if (p->memory >= 0) {
     int64_t most = private_memory() + p->memory + p->memory / 8 + MEMORY_SLACK;
     if ((rc = limit(RLIMIT_DATA, most, most)) != 0) return rc;
+    /* Files in memory are memory too. */
+    if (p->write.n == 0 && (rc = limit(RLIMIT_FSIZE, p->memory, p->memory)) != 0) return rc;
+    (void)signal(SIGXFSZ, SIG_IGN);
   }
   if (p->cpu >= 0) { /* the supervisor is more exact; this one is the kernel's */
     int64_t s = (p->cpu + MPI_NS_PER_S - 1) / MPI_NS_PER_S + 1;

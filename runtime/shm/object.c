@@ -150,7 +150,7 @@ int mpi_object_adopt (int type, int detail, const int *fds, int nfds, struct mpi
   struct mpi_object *o;
   struct stat st;
   int rc = 0;
-  if (t == NULL || nfds > t->nfds || (nfds < t->nfds && type != MPI_T_PIPE) || nfds < 1 || fstat(fds[0], &st) != 0) {
+  if (t == NULL || nfds > t->nfds || (nfds < t->nfds && type != MPI_T_PIPE) || nfds < 1 || mpi_fstat(fds[0], &st) != 0) {
     close_all(fds, nfds);
     return mpi_fail(MP_ECORRUPT, "a handle of no known kind arrived");
   }

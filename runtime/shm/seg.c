@@ -27,10 +27,10 @@ static int map (mpi_seg *s) {
     return 0;
   }
   /* One private mapping for the whole range, then the file over all but its second page. */
-  p = mmap(NULL, mapped_size(s), prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  p = mmap(NULL, mapped_size(s), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0); /* PROT_NONE: no limit counts it */
   if (p == MAP_FAILED) return mpi_fail_errno("mmap");
   s->base = p;
-  if (mmap(p, MPI_PAGE, prot, MAP_SHARED | MAP_FIXED, s->fd, 0) == MAP_FAILED ||
+  if (mprotect(p + MPI_PAGE, MPI_PAGE, prot) != 0 || mmap(p, MPI_PAGE, prot, MAP_SHARED | MAP_FIXED, s->fd, 0) == MAP_FAILED ||
       (s->size > MPI_PAGE && mmap(p + 2 * MPI_PAGE, s->size - MPI_PAGE, prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, s->fd,
                                   MPI_PAGE) == MAP_FAILED)) {
     int code = mpi_fail_errno("mmap");
@@ -43,7 +43,7 @@ static int map (mpi_seg *s) {
 
 static int identify (mpi_seg *s) {
   struct stat st;
-  if (fstat(s->fd, &st) != 0) return mpi_fail_errno("fstat");
+  if (mpi_fstat(s->fd, &st) != 0) return mpi_fail_errno("fstat");
   s->ino = st.st_ino;
   s->dev = st.st_dev;
   s->size = (size_t)st.st_size;
@@ -82,7 +82,7 @@ int mpi_seg_create (mpi_seg *s, int type, size_t size, uint32_t flags) {
 static int read_header (int fd, struct mpi_seghdr *h) {
   struct stat st;
   int seals = fcntl(fd, F_GET_SEALS);
-  if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &st) != 0 || st.st_size < (off_t)MPI_PAGE || st.st_size % MPI_PAGE != 0 ||
+  if (seals < 0 || (seals & SEALS) != SEALS || mpi_fstat(fd, &st) != 0 || st.st_size < (off_t)MPI_PAGE || st.st_size % MPI_PAGE != 0 ||
       pread(fd, h, sizeof *h, 0) != (ssize_t)sizeof *h || h->magic != MPI_SEG_MAGIC || h->layout != MPI_SEG_LAYOUT ||
       h->size != (uint64_t)st.st_size)
     return mpi_fail(MP_ECORRUPT, "a descriptor that arrived is not a shared object of this version");
