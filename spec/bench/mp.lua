@@ -48,10 +48,10 @@ local function timed(gate, work)
   return now() - start
 end
 
-local function queue(message, n, users, put, get)
+local function queue(message, n, users, put, get, size)
   need("Queue", "Event", "Process")
   users, put, get = users or 1, put or putter, get or getter
-  local q, gate, list = mp.Queue(), mp.Event(), {}
+  local q, gate, list = mp.Queue(size), mp.Event(), {}
   local took
   for _ = 1, users do list[#list + 1] = process(put, q, gate, message, n // users) end
   if users == 1 then
@@ -258,7 +258,7 @@ end
 local rows = {
   queue_int = { 1e9, 3000000, function(n) return queue(1, n) end },
   queue_table = { 1e9, 1000000, function(n) return queue({ id = 1, name = "food", n = 3.5 }, n) end },
-  queue_1m = { 1, 1000, function(n) return 1048576e-9 / queue(("x"):rep(1048576), n) end },
+  queue_1m = { 1, 1000, function(n) return 1048576e-9 / queue(("x"):rep(1048576), n, 1, putter, getter, 8) end },
   queue_4_4 = { 1e9, 800000, function(n) return queue(1, n, 4) end },
   queue_many = { 1e9, 10000000, function(n) return queue(1, n, 1, put_hundreds, get_hundreds) end },
   round_trip = { 1e6, 100000, round_trip },

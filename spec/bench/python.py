@@ -34,8 +34,8 @@ def join_all(processes):
         p.join()
 
 
-def queue(message, n, users=1):
-    q, gate = mp.Queue(), mp.Event()
+def queue(message, n, users=1, size=0):
+    q, gate = mp.Queue(size), mp.Event()
     targets = [(putter, q, gate, message, n // users) for _ in range(users)]
     if users > 1:
         targets += [(getter, q, gate, n // users) for _ in range(users)]
@@ -229,7 +229,7 @@ FOOD = {"id": 1, "name": "food", "n": 3.5}
 ROWS = {
     "queue_int": (1e9, lambda n: queue(1, n), 200000),
     "queue_table": (1e9, lambda n: queue(FOOD, n), 150000),
-    "queue_1m": (1, lambda n: 1048576e-9 / queue("x" * 1048576, n), 400),
+    "queue_1m": (1, lambda n: 1048576e-9 / queue("x" * 1048576, n, size=8), 400),
     "queue_4_4": (1e9, lambda n: queue(1, n, 4), 120000),
     "queue_many": (1e9, lambda n: queue(1, n), 200000),
     "round_trip": (1e6, round_trip, 15000),

@@ -11,7 +11,7 @@ local runs = math.tointeger(os.getenv "RUNS" or 3)
 local rows = {
   { "queue_int", "ns", "queue, 1 putter, 1 getter, integers", "40 x Python" },
   { "queue_table", "ns", 'the same, {id=1, name="food", n=3.5}', "15 x Python" },
-  { "queue_1m", "GB/s", "the same, strings of 1 MiB", "10 x Python", more = true },
+  { "queue_1m", "GB/s", "queue of 8, strings of 1 MiB", "10 x Python", more = true },
   { "queue_4_4", "ns", "queue, 4 putters, 4 getters, integers", "15 x Python" },
   { "queue_many", "ns", "put_many, get_many in hundreds", "60 x Python" },
   { "round_trip", "us", "round trip over a pipe, both running", "80 x Python" },

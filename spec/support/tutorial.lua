@@ -14,8 +14,10 @@ local function read(name)
 end
 
 local function output(name)
-  local p <close> = assert(io.popen(("MP_SEED=7 timeout 20 '%s' scripts/%s.lua 2>&1 </dev/null"):format(mprun, name)))
-  return p:read "a"
+  local p = assert(io.popen(("MP_SEED=7 timeout 20 '%s' scripts/%s.lua 2>&1 </dev/null"):format(mprun, name)))
+  local text = p:read "a"
+  assert(p:close(), name .. " failed:\n" .. text)
+  return text
 end
 
 local function blocks(name)
