@@ -20,8 +20,8 @@ static const mpl_type semaphore_type = {MPI_T_SEMAPHORE, "mp.Semaphore", methods
 
 static void acquire_for_ever (lua_State *L, int arg, const char *function) {
   mp_object *o = mpl_check(L, arg, &semaphore_type);
-  int rc;
-  MPL_WAIT(L, rc, mp_semaphore_acquire(o, MP_NEVER));
+  int rc = mp_semaphore_acquire(o, 0);
+  if (rc == MP_ETIMEDOUT) MPL_WAIT(L, rc, mp_semaphore_acquire(o, MP_NEVER));
   if (rc < 0) (void)mpl_raise(L, function, rc);
 }
 
@@ -32,8 +32,8 @@ static int release_at (lua_State *L, int arg) {
 static int l_acquire (lua_State *L) {
   mp_object *o = mpl_check(L, 1, &semaphore_type);
   int64_t deadline = mpl_deadline(L, 2);
-  int rc;
-  MPL_WAIT(L, rc, mp_semaphore_acquire(o, deadline));
+  int rc = mp_semaphore_acquire(o, 0); /* a poll asks nobody whether it is interrupted */
+  if (rc == MP_ETIMEDOUT && deadline != 0) MPL_WAIT(L, rc, mp_semaphore_acquire(o, deadline));
   return mpl_result(L, "acquire", rc);
 }
 

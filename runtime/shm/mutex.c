@@ -14,8 +14,9 @@ int mpi_mutex_lock (mpi_a32 *word, int64_t deadline) {
       mpi_robust_pending(NULL);
       return mpi_fail(MP_EDEADLK, "the calling thread holds it already");
     }
-    /* A poll looks once; the dead leave the word free, so polls inherit too. */
-    rc = mpi_lockword_wait(word, deadline, deadline == 0 ? 0 : mpi_spin_limit(MPI_SPIN_MESSAGE));
+    /* A poll looks once, and leaves no mark that would cost the holder a wake-up. The dead leave the word free, so polls inherit too. */
+    rc = deadline == 0 && (v & MPI_LOCK_TID) != 0 ? MP_ETIMEDOUT
+                                                  : mpi_lockword_wait(word, deadline, deadline == 0 ? 0 : mpi_spin_limit(MPI_SPIN_MESSAGE));
     if (rc < 0) {
       mpi_robust_pending(NULL);
       return rc;
