@@ -59,7 +59,7 @@ static int l_get (lua_State *L) {
   lua_createtable(L, j - i + 1 < 1 << 20 ? (int)(j - i + 1) : 0, 0);
   for (k = i; k <= j; k++) {
     push_cell(L, c, k);
-    lua_rawseti(L, -2, (lua_Integer)(k - i + 1));
+    lua_rawseti(L, -2, (lua_Integer)k - (lua_Integer)i + 1);
   }
   return 1;
 }
@@ -103,9 +103,7 @@ static int l_fill (lua_State *L) {
   bits = encode(L, 2, c, "fill");
   check_slice(L, 3, c, "fill", &i, &j);
   for (k = i; k <= j; k++) {
-    /* What is zero already, as in a large array that was never written, is not given pages. */
-    if (mpi_cell_load(c, k - 1) != bits) mpi_cell_store(c, k - 1, bits);
-  }
+    mpi_cell_store(c, k - 1, bits);
   lua_pushboolean(L, 1);
   return 1;
 }

@@ -137,7 +137,7 @@ static uint64_t take_run (struct mpi_store *s, uint64_t length, uint64_t kind, u
   MPI_POINT("heap.run.taken");
   return off;
 full:
-  (void)mpi_undo_fail(s, MP_ENOMEM, "the container is full: it may use a quarter of the machine's memory");
+  (void)mpi_undo_fail(s, MP_ENOMEM, "the container is full");
   return 0;
 }
 

@@ -7,7 +7,7 @@
 #include "base/err.h"
 
 #define LEAST_SIZE ((uint64_t)1 << 26)
-#define MOST_SIZE ((uint64_t)1 << 34)
+#define MOST_SIZE ((uint64_t)1 << 33) /* ten thousand of them fit the address space */
 #define LOG_KEPT 65536u /* pages of the log beyond this are given back after a change, if the container is small */
 
 struct trailer { /* of a log entry, behind the old bytes (padded to 8): the log is read backwards */

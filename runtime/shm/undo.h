@@ -58,7 +58,7 @@ struct mpi_store {
   struct { uint64_t off, len; } punch[MPI_STORE_PUNCHES]; /* to give back after the commit */
 };
 
-/* The size of a new container's file: a quarter of the machine's memory, 64 MiB to 16 GiB; sparse. */
+/* The size of a new container's file: a quarter of the machine's memory, 64 MiB to 8 GiB; sparse. */
 size_t mpi_store_size (void);
 int mpi_store_new (const struct mpi_type *t, struct mpi_store **out); /* fresh, not published */
 int mpi_store_attach (struct mpi_object *o);
