@@ -21,7 +21,7 @@ local spawn              -- function(process, fields): another file's; nil while
 local METHODS <const> = { fork = true, spawn = true }
 
 -- What every process of the program inherits: a copy by fork, a message by spawn.
-local me = { identity = "", count = 0, name = "MainProcess", daemon = false, authkey = nil }
+local me = { identity = "", name = "MainProcess", daemon = false, authkey = nil }
 
 local function authkey()
   if not me.authkey then me.authkey = core.random(32) end
@@ -45,16 +45,16 @@ local Process = {}
 local function of(self, fname)
   local f = fields_of(self)
   if not f then misuse(fname, format("a process expected, got %s (call it with ':')", type(self))) end
-  if f.state == "closed" then misuse(fname, "the process is closed") end
+  if f.state == "closed" then misuse(fname, format("the %s is closed", f.ops.noun)) end
   return f
 end
 
 local function started(self, fname)
   local f = of(self, fname)
-  if f.state == "new" then misuse(fname, format("process %s was not started", f.name)) end
+  if f.state == "new" then misuse(fname, format("%s %s was not started", f.ops.noun, f.name)) end
   if f.state == "self" then misuse(fname, "a process cannot do this to itself") end
   if f.owner ~= getpid() and f.state ~= "parent" then
-    misuse(fname, format("process %s is not a child of this process", f.name))
+    misuse(fname, format("%s %s is not a child of this process", f.ops.noun, f.name))
   end
   return f
 end
@@ -86,37 +86,39 @@ end
 
 function Process:init(...)
   local f = of(self, "Process")
+  local Name <const>, OPTIONS <const> = f.ops.constructor, f.ops.options
   local o = ...
   if callable(o) and type(o) ~= "table" then o = { target = o, args = select(2, ...), name = select(3, ...) } end
   if o == nil then return end
-  if type(o) ~= "table" then misuse("Process", "a table of options or a function expected, got " .. type(o)) end
+  if type(o) ~= "table" then misuse(Name, "a table of options or a function expected, got " .. type(o)) end
   for k in pairs(o) do
-    if not OPTIONS[k] then misuse("Process", format("unknown option '%s'", tostring(k))) end
+    if not OPTIONS[k] then misuse(Name, format("unknown option '%s'", tostring(k))) end
   end
-  if o.target ~= nil and not callable(o.target) then misuse("Process", "target must be a function") end
-  if o.args ~= nil then expect("Process", "args", o.args, "table") end
-  if o.kwargs ~= nil then expect("Process", "kwargs", o.kwargs, "table") end
+  if o.target ~= nil and not callable(o.target) then misuse(Name, "target must be a function") end
+  if o.args ~= nil then expect(Name, "args", o.args, "table") end
+  if o.kwargs ~= nil then expect(Name, "kwargs", o.kwargs, "table") end
   if o.start_method ~= nil and not METHODS[o.start_method] then
-    misuse("Process", format("start_method must be \"fork\" or \"spawn\", not %s", tostring(o.start_method)))
+    misuse(Name, format("start_method must be \"fork\" or \"spawn\", not %s", tostring(o.start_method)))
   end
-  if o.name ~= nil then set_name(f, "Process", o.name) end
-  if o.daemon ~= nil then set_daemon(f, "Process", o.daemon) end
-  if o.authkey ~= nil then set_authkey(f, "Process", o.authkey) end
+  if o.name ~= nil then set_name(f, Name, o.name) end
+  if o.daemon ~= nil then set_daemon(f, Name, o.daemon) end
+  if o.authkey ~= nil then set_authkey(f, Name, o.authkey) end
   f.target, f.args, f.kwargs, f.start_method = o.target, o.args, o.kwargs, o.start_method
   f.sandbox, f.limits = o.sandbox, o.limits
   if core.process_policy and (o.sandbox ~= nil or o.limits ~= nil) then
     core.process_policy(self, f)
   elseif o.sandbox ~= nil or o.limits ~= nil then
-    misuse("Process", "sandbox and limits are not there yet")
+    misuse(Name, "sandbox and limits are not there yet")
   end
 end
 
 local function new(class, ...)
-  me.count = me.count + 1
-  local id = (me.identity == "" and "" or me.identity .. ":") .. me.count
-  local self = core.process_new {
-    class = class, state = "new", creator = getpid(), identity = id, daemon = me.daemon,
-    name = (rawget(class, "__name") or "Process") .. "-" .. id, own = class ~= Process and {} or nil,
+  local ops = class.ops__
+  local id, daemon = (me.identity == "" and "" or me.identity .. ":") .. core.next_number(), me.daemon
+  if ops.noun == "thread" then daemon = false end
+  local self = ops.new {
+    class = class, ops = ops, state = "new", creator = getpid(), identity = id, daemon = daemon,
+    name = (rawget(class, "__name") or "Process") .. "-" .. id, own = class ~= ops.class and {} or nil,
   }
   self:init(...)
   return self
@@ -153,9 +155,9 @@ local function silent(e)
 end
 
 local function report_error(e, traceback)
-  local parts = { kind = "error", message = text_of(e), traceback = traceback, value = e, pid = getpid(), name = me.name, exitcode = 1 }
+  local parts = { kind = "error", message = text_of(e), traceback = traceback, value = e, pid = getpid(), name = me.label or me.name, exitcode = 1 }
   if not silent(e) then
-    core.stderr(format("%s: %s\n%s", me.name, parts.message, traceback and traceback .. "\n" or ""))
+    core.stderr(format("%s: %s\n%s", me.label or me.name, parts.message, traceback and traceback .. "\n" or ""))
   end
   if pcall(core.report, "error", parts) then return end
   parts.value = nil
@@ -186,7 +188,9 @@ core.run_exit_hooks = run_exit_hooks
 local function work(self)
   local r = pack(core.run(self.run, self))
   local code = 0
-  if r[1] then
+  local told = core.in_thread() and core.thread_settle()
+  if told then code = told -- by os.exit or terminate
+  elseif r[1] then
     local ok, e = true, nil
     if r.n > 1 then ok, e = pcall(core.report, "result", r) end -- no report: it returned nothing
     if not ok then
@@ -204,7 +208,7 @@ end
 local function become(self, f)
   parent = nil -- made when it is asked for: what a short child does not touch is not copied
   me.parent, me.parent_daemon = me.name, me.daemon
-  me.identity, me.count, me.name, me.daemon, me.authkey = f.identity, 0, f.name, f.daemon, f.authkey or me.authkey
+  me.identity, me.name, me.daemon, me.authkey, me.label = f.identity, f.name, f.daemon, f.authkey or me.authkey, nil
   if next(live) then live = {} end
   if #exit_hooks > 0 then exit_hooks = {} end
   f.state, f.owner, f.pid = "self", nil, getpid()
@@ -213,12 +217,12 @@ end
 
 -- A process that was spawned: `task` is what spawn.lua sent.
 local function arrive(task, class)
-  me = { identity = task.identity, count = 0, name = task.name, daemon = task.daemon, authkey = task.authkey,
+  me = { identity = task.identity, name = task.name, daemon = task.daemon, authkey = task.authkey,
          parent = task.parent, parent_daemon = task.parent_daemon }
   start_method = task.method
   live, exit_hooks = {}, {}
   current = core.process_new {
-    class = class, state = "self", creator = core.parent_pid(), identity = task.identity, name = task.name, daemon = task.daemon,
+    class = class, ops = class.ops__, state = "self", creator = core.parent_pid(), identity = task.identity, name = task.name, daemon = task.daemon,
     target = task.target, args = task.args, kwargs = task.kwargs, own = task.own,
   }
   return current
@@ -229,26 +233,33 @@ end
 local function ended(self, f) -- exit code, or nil while it lives
   if f.exitcode ~= nil then return f.exitcode end
   if f.state ~= "started" then return nil end
-  local code, why = core.process_poll(self)
+  local code, why = f.ops.poll(self)
   if code == false then misuse("exitcode", why) end
   if code ~= nil then
     f.exitcode = code
-    live[f.pid] = nil
+    live[self] = nil
   end
   return code
 end
 
 local function reap()
-  for _, p in pairs(live) do ended(p, fields_of(p)) end
+  for p in pairs(live) do ended(p, fields_of(p)) end
 end
 
 function Process:start()
   local f = of(self, "start")
-  if f.state ~= "new" then misuse("start", format("process %s was started before", f.name)) end
-  if f.creator ~= getpid() then misuse("start", format("process %s was made by another process", f.name)) end
+  if f.state ~= "new" then misuse("start", format("%s %s was started before", f.ops.noun, f.name)) end
+  if f.creator ~= getpid() then misuse("start", format("%s %s was made by another process", f.ops.noun, f.name)) end
   if next(live) then reap() end
-  local method = f.start_method or (f.sandbox and "spawn") or default_method()
   authkey()
+  f.ops.start(self, f)
+  f.state, f.owner = "started", getpid()
+  live[self] = true
+  return true
+end
+
+local function start_process(self, f)
+  local method = f.start_method or (f.jail and "spawn") or default_method()
   if method == "fork" then
     local child, why = core.process_fork(self, f.daemon)
     if child == nil then misuse("start", why) end
@@ -264,9 +275,7 @@ function Process:start()
     if not spawn then misuse("start", "start_method \"spawn\" is not there") end
     spawn(self, f)
   end
-  f.state, f.owner, f.pid = "started", getpid(), core.process_pid(self)
-  live[f.pid] = self
-  return true
+  f.pid = core.process_pid(self)
 end
 
 function Process:join(timeout)
@@ -274,7 +283,7 @@ function Process:join(timeout)
   if timeout ~= nil and type(timeout) ~= "number" then misuse("join", "timeout must be a number") end
   if f.state == "parent" then return core.parent_wait(timeout) end
   if f.exitcode ~= nil then return true end
-  local ok, why = core.process_wait(self, timeout)
+  local ok, why = f.ops.wait(self, timeout)
   if not ok then return ok, why end
   ended(self, f)
   return true
@@ -296,29 +305,31 @@ local function signal(self, fname, number)
   return true
 end
 
-function Process:terminate() return signal(self, "terminate", SIGTERM) end
+function Process:terminate() -- SIGTERM
+  return signal(self, "terminate", SIGTERM) end
 function Process:kill() return signal(self, "kill", SIGKILL) end
 function Process:interrupt() return signal(self, "interrupt", SIGINT) end
 
 function Process:close()
   local f = fields_of(self)
   if not f then misuse("close", "a process expected") end
+  local noun <const> = f.ops.noun
   if f.state == "closed" then return true end
-  if f.state == "self" or f.state == "parent" then misuse("close", "this process runs") end
+  if f.state == "self" or f.state == "parent" then misuse("close", format("this %s runs", noun)) end
   if f.state == "started" then
     started(self, "close")
-    if ended(self, f) == nil then misuse("close", format("process %s is running; join it first", f.name)) end
+    if ended(self, f) == nil then misuse("close", format("%s %s is running; join it first", noun, f.name)) end
   end
   f.state = "closed"
   f.target, f.args, f.kwargs, f.own, f.report = nil, nil, nil, nil, nil
-  core.process_letgo(self)
+  f.ops.letgo(self)
   return true
 end
 
 -- What the child has told: "result" or "error" and the value, or nothing.
 local function report_of(self, f)
   if not f.report then
-    local ok, kind, value = pcall(core.process_report, self)
+    local ok, kind, value = pcall(f.ops.report, self)
     if not ok then kind, value = "error", { kind = "encode", message = text_of(kind) } end
     f.report = { kind = kind, value = value }
   end
@@ -337,14 +348,16 @@ local function error_of(self, f)
   local parts
   if r.kind == "error" and type(r.value) == "table" and (code == 1 or r.value.kind == "encode") then
     parts = r.value
-    parts.pid, parts.name = f.pid, f.name
+    parts.pid, parts.name = f.pid or getpid(), f.name
     if r.value.kind == "encode" then parts.exitcode = code end
   elseif code < 0 then
     parts = { kind = "died", pid = f.pid, name = f.name, exitcode = code, signal = -code,
-              message = format("process %s was ended by signal %d%s", f.name, -code, SIGNALS[-code] and " (" .. SIGNALS[-code] .. ")" or "") }
+              message = f.ops.noun == "thread" and format("thread %s was stopped", f.name) or
+              format("process %s was ended by signal %d%s", f.name, -code, SIGNALS[-code] and " (" .. SIGNALS[-code] .. ")" or "") }
   elseif code > 0 then
-    parts = { kind = "died", pid = f.pid, name = f.name, exitcode = code, message = format("process %s ended with exit code %d", f.name, code) }
+    parts = { kind = "died", pid = f.pid, name = f.name, exitcode = code, message = format("%s %s ended with exit code %d", f.ops.noun, f.name, code) }
   end
+  if f.jail then parts = core.process_refine(f, parts) end
   if parts then f.failure = core.error_new(parts) end
   return f.failure
 end
@@ -376,6 +389,12 @@ function Process.extend(class, name)
 end
 
 Process.__name = "Process"
+local process_ops = {
+  noun = "process", constructor = "Process", options = OPTIONS, class = Process, new = core.process_new, start = start_process,
+  poll = core.process_poll, wait = core.process_wait, letgo = core.process_letgo, report = core.process_report,
+  sentinel = core.process_sentinel,
+}
+Process.ops__ = process_ops
 
 -- ---- attributes -----------------------------------------------------------------------------
 
@@ -391,17 +410,17 @@ get["error"] = function(self, f)
   if failure ~= nil and f.exitcode ~= 0 then return failure end
   return nil
 end
-function get.violations(_, f) return f.violations or {} end
+function get.violations(_, f) return core.process_violations(f) end
 function get.sentinel(self, f)
   started(self, "sentinel")
   if f.state == "parent" then misuse("sentinel", "the parent has none") end
-  return core.process_sentinel(self)
+  return f.ops.sentinel(self)
 end
 
 local set = { name = set_name, daemon = set_daemon, authkey = set_authkey }
 
-local meta = core.process_meta
-meta.__name = "mp.Process"
+local function make_meta(meta, type_name)
+meta.__name = type_name
 
 function meta.__index(self, key)
   local f = fields_of(self)
@@ -410,16 +429,16 @@ function meta.__index(self, key)
     if v ~= nil then return v end
   end
   local v = f.class[key]
-  if v ~= nil and key ~= "__name" and key ~= "init_" then return v end
+  if v ~= nil and key ~= "__name" and key ~= "ops__" then return v end
   local getter = get[key]
-  if getter == nil then error(core.where() .. format("mp.Process has no field '%s'", tostring(key)), 0) end
-  if f.state == "closed" then misuse(tostring(key), "the process is closed") end
+  if getter == nil then error(core.where() .. format("%s has no field '%s'", type_name, tostring(key)), 0) end
+  if f.state == "closed" then misuse(tostring(key), format("the %s is closed", f.ops.noun)) end
   return getter(self, f)
 end
 
 function meta.__newindex(self, key, value)
   local f = fields_of(self)
-  if f.state == "closed" then misuse(tostring(key), "the process is closed") end
+  if f.state == "closed" then misuse(tostring(key), format("the %s is closed", f.ops.noun)) end
   local setter = set[key]
   if setter then
     setter(f, tostring(key), value)
@@ -427,7 +446,7 @@ function meta.__newindex(self, key, value)
     return
   end
   if get[key] then misuse(tostring(key), "cannot be set") end
-  if f.own == nil then misuse(tostring(key), "mp.Process has no such field that can be set; extend it to give it some") end
+  if f.own == nil then misuse(tostring(key), type_name .. " has no such field that can be set; extend it to give it some") end
   f.own[key] = value
 end
 
@@ -435,6 +454,9 @@ function meta.__tostring(self)
   local f = fields_of(self)
   local how
   if f.state == "new" then how = "not started"
+  elseif f.ops.noun == "thread" and f.state == "started" then
+    local code = ended(self, f)
+    how = code == nil and "running" or code < 0 and "stopped" or format("exited %d", code)
   elseif f.state == "closed" then how = "closed"
   elseif f.state == "self" then how = format("this process, pid %d", getpid())
   elseif f.state == "parent" then how = format("parent, pid %d", f.pid)
@@ -445,12 +467,14 @@ function meta.__tostring(self)
     elseif code < 0 then how = format("ended by signal %d", -code)
     else how = format("exited %d", code) end
   end
-  return format("mp.Process %s %s", f.name, how)
+  return format("%s %s %s", type_name, f.name, how)
 end
 
 -- Leaving the scope lets go of the handle; the process runs on.
 function meta.__close() end
-meta.__metatable = "mp.Process"
+meta.__metatable = type_name
+end
+make_meta(core.process_meta, "mp.Process")
 
 -- ---- mp -------------------------------------------------------------------------------------
 
@@ -458,7 +482,7 @@ mp.Process = setmetatable(Process, class_meta)
 
 function mp.current_process()
   if not current then
-    current = core.process_new { class = Process, state = "self", name = me.name, daemon = me.daemon, creator = getpid() }
+    current = core.process_new { class = Process, ops = Process.ops__, state = "self", name = me.name, daemon = me.daemon, creator = getpid() }
   end
   return current
 end
@@ -466,7 +490,7 @@ end
 function mp.parent_process()
   if not parent and me.parent then
     parent = core.process_new {
-      class = Process, state = "parent", name = me.parent, daemon = me.parent_daemon, pid = core.parent_pid(), creator = 0,
+      class = Process, ops = Process.ops__, state = "parent", name = me.parent, daemon = me.parent_daemon, pid = core.parent_pid(), creator = 0,
     }
   end
   return parent
@@ -475,7 +499,9 @@ end
 function mp.active_children()
   reap()
   local list = {}
-  for _, p in pairs(live) do list[#list + 1] = p end
+  for p in pairs(live) do
+    if fields_of(p).ops == process_ops then list[#list + 1] = p end
+  end
   table.sort(list, function(a, b) return fields_of(a).pid < fields_of(b).pid end)
   return list
 end
@@ -495,7 +521,7 @@ end
 -- ---- for other files ------------------------------------------------------------------------
 
 core.process = {
-  class = Process, fields = fields_of, work = work, become = become, arrive = arrive, report_of = report_of, error_of = error_of, text_of = text_of,
+  class = Process, fields = fields_of, make_meta = make_meta, class_meta = class_meta, become_thread = function(m, object) me, current = m, object end, work = work, become = become, arrive = arrive, report_of = report_of, error_of = error_of, text_of = text_of,
   identity = function() return me end, authkey = authkey,
   set_spawn = function(f) spawn = f end,
   set_start_method = function(name) start_method = name end,

@@ -6,9 +6,9 @@ local P <const> = core.process
 local Process <const> = P.class
 
 -- A class travels as the methods of each of its ancestors, youngest first; what they are made of travels by value.
-local function describe(class)
+local function describe(class, base)
   local list = {}
-  while class ~= Process do
+  while class ~= base do
     local level = { methods = {}, name = rawget(class, "__name") }
     for k, v in next, class do
       if k ~= "super" and k ~= "__name" then level.methods[k] = v end
@@ -19,8 +19,8 @@ local function describe(class)
   return list
 end
 
-local function rebuild(list)
-  local class = Process
+local function rebuild(list, base)
+  local class = base
   for i = #list, 1, -1 do
     class = class:extend(list[i].name)
     for k, v in next, list[i].methods do class[k] = v end
@@ -42,26 +42,37 @@ end
 local function spawn(self, f)
   local me = P.identity()
   local package = package
-  core.process_spawn(self, f.daemon, {
-    target = f.target, args = f.args, kwargs = f.kwargs, own = f.own, class = describe(f.class),
+  local task = {
+    target = f.target, args = f.args, kwargs = f.kwargs, own = f.own, class = describe(f.class, Process),
     name = f.name, identity = f.identity, daemon = f.daemon, authkey = f.authkey or P.authkey(), method = P.chosen_method(),
     parent = me.name, parent_daemon = me.daemon,
     path = package.path, cpath = package.cpath, arg = plain_arg(), environment = core.environment(),
     global = rawget(_G, "mp") == mp or nil,
-  })
+  }
+  if f.jail then -- what a script has a say in is read inside
+    local secret = { target = task.target, args = task.args, kwargs = task.kwargs, own = task.own, class = task.class }
+    for k in next, secret do task[k] = nil end
+    if f.sandbox then task.environment, task.authkey = nil, core.random(32) end
+    return core.spawn_confined(self, f, task, secret)
+  end
+  core.process_spawn(self, f.daemon, task)
 end
 
 P.set_spawn(spawn)
+P.describe, P.rebuild, P.plain_arg = describe, rebuild, plain_arg
 
 -- In the new process: the exit code.
 function core.spawned(task)
-  core.environment(task.environment)
+  if task.environment then core.environment(task.environment) end
   package.path, package.cpath = task.path, task.cpath
   _G.arg = task.arg
   if not task.global then _G.mp = nil end
   local self, code
   local ok, e = pcall(function()
-    self = P.arrive(task, rebuild(task.class))
+    if task.confined then
+      for k, v in next, core.enter_jail(task.confined) do task[k] = v end
+    end
+    self = P.arrive(task, rebuild(task.class, Process))
   end)
   if not ok then
     core.stderr(task.name .. ": " .. P.text_of(e) .. "\n")

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "proc/child.h"
+#include "proc/thread.h"
 
 /* mprun's own handler knows every coroutine; see main/sigint.h. Weak: in other interpreters there is none. */
 extern int mprun_interrupt_pending (void) __attribute__((weak));
@@ -120,6 +121,7 @@ int mpl_child_run (lua_State *L) {
   int n = lua_gettop(L) - 2;
   int rc, i, results;
   struct hooked before = running;
+  int main_thread = mpi_thread_self() == NULL; /* the others are stopped in another way: l_thread.c */
   luaL_checktype(L, 1, LUA_TFUNCTION);
   luaL_checkstack(T, n + 8, "too many arguments");
   lua_pushnil(L);
@@ -130,10 +132,13 @@ int mpl_child_run (lua_State *L) {
   lua_xmove(L, T, 1);
   for (i = 0; i < n; i++) lua_pushvalue(L, 3 + i);
   lua_xmove(L, T, n);
-  memset(&running, 0, sizeof running);
-  running.L = T;
+  if (main_thread) {
+    memset(&running, 0, sizeof running);
+    running.L = T;
+  }
   rc = lua_pcall(T, n, LUA_MULTRET, 1);
-  running = before;
+  if (main_thread) running = before;
+  else mpl_thread_left();
   if (rc == LUA_OK) {
     results = lua_gettop(T) - 1;
     lua_settop(L, 1);

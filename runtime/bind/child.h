@@ -13,6 +13,9 @@
 
 void mpl_child_signals (lua_State *L);
 
+/* In a thread of ours whose function was left because it was asked to end: what made it leave stops here. Else nothing. */
+void mpl_thread_left (void);
+
 /* Lua: run(f, ...) -> true, results... | false, error value, traceback or nil */
 int mpl_child_run (lua_State *L);
 

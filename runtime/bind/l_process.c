@@ -18,6 +18,7 @@
 #include "bind/zygote.h"
 #include "proc/child.h"
 #include "proc/spawn.h"
+#include "proc/thread.h"
 
 #define PROCESS "mp.Process"
 
@@ -77,7 +78,7 @@ static int l_new (lua_State *L) {
 
 /* process_fields(v) -> the table, or nil if v is no process */
 static int l_fields (lua_State *L) {
-  if (luaL_testudata(L, 1, PROCESS) == NULL) return 0;
+  if (luaL_testudata(L, 1, PROCESS) == NULL && luaL_testudata(L, 1, "mp.Thread") == NULL) return 0;
   (void)lua_getiuservalue(L, 1, 1);
   return 1;
 }
@@ -179,7 +180,7 @@ static int l_signal (lua_State *L) {
   return mpl_result(L, "signal", mpi_child_signal(c, (int)luaL_checkinteger(L, 2)));
 }
 
-/* process_report(process) -> nil (none) | "result" or "error", value. Once: the report is taken. */
+/* process_report(process [, data]) -> nil (none) | "result" or "error", value. Once: the report is taken. data: no functions, the sender is confined. */
 static int l_report (lua_State *L) {
   mpi_child *c = check_child(L);
   mpi_record r = c->report;
@@ -189,7 +190,7 @@ static int l_report (lua_State *L) {
     return 0;
   }
   lua_pushstring(L, r.kind == MPI_REPORT_RESULT ? "result" : "error");
-  mpl_decode_report(L, &r, MPL_TRUST_CODE);
+  mpl_decode_report(L, &r, lua_toboolean(L, 2) ? 0u : MPL_TRUST_CODE);
   return 2;
 }
 
@@ -202,6 +203,7 @@ static int l_send_report (lua_State *L) {
   lua_settop(L, 2);
   out = mpl_parcel_out(L);
   mpl_encode(L, 2, out);
+  if (mpi_thread_self() != NULL) return mpl_result(L, "report", mpl_record_from(out, kind, &mpi_thread_self()->report));
   return mpl_result(L, "report", mpi_report_send(kind, out->data, out->size, out->fds, out->nfds));
 }
 
@@ -231,7 +233,7 @@ static int l_stderr (lua_State *L) {
 /* interrupter() -> nil | "parent" | "terminal" */
 static int l_interrupter (lua_State *L) {
   static const char *const who[] = {NULL, "parent", "terminal"};
-  lua_pushstring(L, who[mpl_child_interrupter()]);
+  lua_pushstring(L, mpi_thread_self() != NULL ? NULL : who[mpl_child_interrupter()]);
   return 1;
 }
 
@@ -267,6 +269,16 @@ static int l_random (lua_State *L) {
   luaL_argcheck(L, n > 0 && n <= (lua_Integer)sizeof bytes, 1, "1 to 64 expected");
   if (getrandom(bytes, (size_t)n, 0) != n) return luaL_error(L, "getrandom: %s", strerror(errno));
   lua_pushlstring(L, (const char *)bytes, (size_t)n);
+  return 1;
+}
+
+static int l_next_number (lua_State *L) {
+  lua_pushinteger(L, mpi_next_number());
+  return 1;
+}
+
+static int l_in_thread (lua_State *L) {
+  lua_pushboolean(L, mpi_thread_self() != NULL);
   return 1;
 }
 
@@ -328,6 +340,7 @@ static const luaL_Reg functions[] = {
   {"parent_pid", l_parent_pid},   {"random", l_random},
   {"thread_count", l_thread_count}, {"program", l_program},
   {"error_new", l_error_new},     {"process_spawn", l_spawn},
+  {"next_number", l_next_number}, {"in_thread", l_in_thread},
   {"environment", mpl_environment}, {"zygote", l_zygote},
   {NULL, NULL}};
 

@@ -10,12 +10,17 @@
 
 #include "mp.h"
 
+struct mpi_record;
+
 _Noreturn void mpl_zygote_main (lua_State *L, void (*interruptible) (void));
 
 int mpl_environment (lua_State *L); /* Lua: environment() -> list of "K=V"; environment(list) sets it */
 
+/* Copies an encoded message; its descriptors are duplicated. 0 or a negative code. */
+struct mpl_parcel;
+int mpl_record_from (const struct mpl_parcel *p, int kind, struct mpi_record *r);
+
 /* Pushes the value of a task or report and takes its descriptors and memory. Raises what mpl_decode raises. */
-struct mpi_record;
 void mpl_decode_report (lua_State *L, struct mpi_record *r, unsigned flags);
 
 #endif

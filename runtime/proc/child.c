@@ -24,6 +24,7 @@
 #include "base/fd.h"
 #include "base/pidfd.h"
 #include "proc/spawn.h"
+#include "proc/thread.h"
 
 #define DAEMON_GRACE (500 * MPI_NS_PER_MS)    /* from SIGTERM to SIGKILL when the parent ends */
 #define INTERRUPT_GRACE (400 * MPI_NS_PER_MS) /* from a terminal's SIGINT to SIGKILL, in a program that ends because of it */
@@ -33,9 +34,12 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static mpi_child *table;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int report_sock = -1; /* to the parent; -1 in a main program */
+static int reserved = -1;    /* a memfd for one large report */
+static int moved;            /* our parent process is a warden; `parent` is still whose child we are */
 static pid_t parent;
 static struct mpi_program *program;
 static int program_fd = -1;
+static _Atomic int numbers;
 volatile int mpi_exiting;
 
 /* ---- once per program ---- */
@@ -97,6 +101,10 @@ struct mpi_program *mpi_program (void) {
   return program;
 }
 
+struct mpi_program *mpi_program_if (void) {
+  return program;
+}
+
 int mpi_program_fd (void) {
   (void)mpi_program();
   return program_fd;
@@ -106,10 +114,14 @@ void mpi_program_adopt (int fd) {
   struct stat st;
   int own;
   (void)mpi_proc_init();
-  if (program_fd >= 0 || fstat(fd, &st) != 0 || st.st_size != sizeof(struct mpi_program) || (fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK) == 0) return;
+  if (program_fd >= 0 || mpi_fstat(fd, &st) != 0 || st.st_size != sizeof(struct mpi_program) || (fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK) == 0) return;
   own = mpi_fd_dup(fd);
   if (own >= 0) map_program(own);
   if (own >= 0 && program_fd < 0) (void)close(own);
+}
+
+int mpi_next_number (void) {
+  return atomic_fetch_add(&numbers, 1) + 1;
 }
 
 pid_t mpi_parent (void) {
@@ -121,6 +133,19 @@ int mpi_thread_count (void) {
   if (__libc_single_threaded) return 1;
   if (stat("/proc/self/task", &st) != 0 || st.st_nlink < 3) return 1;
   return (int)st.st_nlink - 2;
+}
+
+int mpi_report_socket (void) {
+  return report_sock;
+}
+
+void mpi_report_reserve (void) {
+  int fd = mpi_memfd("mp-report");
+  if (fd >= 0) reserved = fd;
+}
+
+void mpi_child_moved (void) {
+  moved = 1;
 }
 
 /* ---- reports ---- */
@@ -175,7 +200,8 @@ int mpi_record_send (int sock, int kind, const void *data, size_t size, const in
   record.head.nfds = (uint32_t)nfds;
   record.head.apart = (uint32_t)apart;
   if (apart) {
-    memfd = mpi_memfd("mp-report");
+    memfd = reserved >= 0 ? reserved : mpi_memfd("mp-report");
+    reserved = -1;
     if (memfd < 0) return memfd;
     rc = write_all(memfd, data, size);
     all[count++] = memfd;
@@ -223,7 +249,7 @@ void mpi_record_take (int sock, mpi_record *r) {
     if (nfds < 1) goto bad;
     memfd = fds[0];
     taken = 1;
-    if (fstat(memfd, &st) != 0 || !S_ISREG(st.st_mode) || record.head.size > (uint64_t)st.st_size) goto bad;
+    if (mpi_fstat(memfd, &st) != 0 || !S_ISREG(st.st_mode) || record.head.size > (uint64_t)st.st_size) goto bad;
   } else if (record.head.size != got - sizeof record.head) {
     goto bad;
   }
@@ -408,6 +434,7 @@ static void in_child (pid_t p, int report) {
     mpi_child_release(c);
   }
   table = NULL;
+  atomic_store(&numbers, 0);
   mpi_fd_close(&report_sock);
   mpi_spawn_forget();
   mpi_child_become(p, report);
@@ -605,6 +632,7 @@ static void ignore_sigpipe (void) {
 
 void mpi_child_exit (int code) {
   if (parent == 0) exit(code); /* a main program that was never started by us */
+  mpi_threads_exit(code);
   mpi_exit_rules(code, 0);
   ignore_sigpipe();
   (void)fflush(NULL);
@@ -617,6 +645,7 @@ static void on_program_exit (int status, void *ud) {
   (void)ud;
   if (mpi_exiting) return;
   if (table != NULL && table->owner != getpid()) return;
-  if (parent != 0 && getppid() == parent && report_sock >= 0) mpi_child_exit(status);
+  if (parent != 0 && (moved || getppid() == parent) && report_sock >= 0) mpi_child_exit(status);
+  mpi_threads_exit(status);
   mpi_exit_rules(status, 0);
 }

@@ -84,7 +84,14 @@ _Noreturn void mpi_child_exit (int code);
 /* For a process that the zygote made: what mpi_child_fork sets up for a forked one. */
 void mpi_child_become (pid_t parent, int report);
 
+int mpi_next_number (void); /* 1, 2, ...: names of this process's children; its threads count together */
 pid_t mpi_parent (void); /* 0 in a main program */
+
+/* For a process that is going to be confined (sandbox/warden.h). The socket to the parent; -1: none. Before: a memfd for a report that is too
+** large for a record is made, for it cannot be made later. After: between it and its parent stands a warden. */
+int mpi_report_socket (void);
+void mpi_report_reserve (void);
+void mpi_child_moved (void);
 
 /* ---- both ---- */
 
@@ -93,10 +100,14 @@ pid_t mpi_parent (void); /* 0 in a main program */
 void mpi_exit_rules (int status, pid_t tid);
 
 /* One page that the processes of a program share: when one of them last saw a SIGINT that did not come from its parent. */
+#define MPI_DISTRUSTED_MAX 448
 struct mpi_program {
   _Atomic int64_t interrupted_at;
+  _Atomic uint32_t ndistrusted;                     /* proc/distrust.h */
+  _Atomic uint64_t distrusted[MPI_DISTRUSTED_MAX];
 };
 struct mpi_program *mpi_program (void); /* never NULL */
+struct mpi_program *mpi_program_if (void); /* NULL: nothing has been made yet */
 int mpi_program_fd (void);              /* of the page, or -1 */
 void mpi_program_adopt (int fd);        /* in a process that the zygote made; anything but such a page is ignored */
 extern volatile int mpi_exiting;        /* set while the exit rules run; a SIGINT then makes it 2: stop waiting politely */

@@ -1,0 +1,55 @@
+-- thread.lua -- mp.Thread: the interface of mp.Process on a thread of this process with a Lua state of its own.
+local mp, core = ...
+
+local rawget, next = rawget, next
+local P <const> = core.process
+local Process <const> = P.class
+
+local Thread = { __name = "Thread" }
+for _, name in ipairs { "init", "run", "start", "join", "is_alive", "close", "result", "extend" } do Thread[name] = Process[name] end
+
+-- An interruption can be caught, as everywhere; an end cannot.
+function Thread:interrupt()
+  if self:is_alive() then core.thread_poke(self, false) end
+  return true
+end
+function Thread:terminate()
+  if self:is_alive() then core.thread_poke(self, true) end
+  return true
+end
+
+local function start(self, f)
+  local me = P.identity()
+  core.thread_start(self, f.daemon, {
+    target = f.target, args = f.args, kwargs = f.kwargs, own = f.own, class = P.describe(f.class, Thread),
+    name = f.name, method = P.chosen_method(), me = me, authkey = f.authkey or P.authkey(), arg = P.plain_arg(),
+    path = package.path, cpath = package.cpath, global = rawget(_G, "mp") == mp or nil,
+  })
+end
+
+Thread.ops__ = {
+  noun = "thread", constructor = "Thread", class = Thread, new = core.thread_new, start = start,
+  options = { target = true, args = true, kwargs = true, name = true, daemon = true },
+  poll = core.thread_poll, wait = core.thread_wait, letgo = core.thread_letgo, report = core.thread_report, sentinel = core.thread_sentinel,
+}
+
+P.make_meta(core.thread_meta, "mp.Thread")
+mp.Thread = setmetatable(Thread, P.class_meta)
+
+-- In the new state: the exit code.
+function core.threaded(task)
+  local me = {}
+  for k, v in next, task.me do me[k] = v end
+  me.authkey, me.label = task.authkey, task.name
+  package.path, package.cpath = task.path, task.cpath
+  _G.arg = task.arg
+  if task.global then _G.mp = mp end
+  os.exit = core.thread_exit -- the program's end is not a thread's to decide
+  P.set_start_method(task.method)
+  P.become_thread(me)
+  local self = core.thread_new {
+    class = P.rebuild(task.class, Thread), ops = Thread.ops__, state = "self", creator = mp.getpid(), identity = me.identity,
+    name = task.name, daemon = me.daemon, target = task.target, args = task.args, kwargs = task.kwargs, own = task.own,
+  }
+  return P.work(self)
+end
