@@ -153,6 +153,23 @@ describe("a barrier", function()
     for i = 1, 3 do assert.equal(1, code(list[i])) end
   end)
 
+  it("travels with its action, to a process that shares nothing else", function()
+    local q = mp.Queue()
+    local b = mp.Barrier(2, { action = function() q:put(mp.getpid()) end })
+    local p = mp.Process { start_method = "spawn", target = function(barrier) os.exit(barrier:wait(20)) end, args = { b } }
+    p:start()
+    assert(run.wait_until(function() return b.n_waiting == 1 or p.exitcode end, 20))
+    assert.equal(2, b:wait(20))
+    assert.equal(1, code(p))
+    assert.equal(mp.getpid(), q:get(20))
+    p = mp.Process { start_method = "spawn", target = function(barrier) os.exit(barrier:wait(20)) end, args = { b } }
+    local a = waiting_party(b)
+    p:start()
+    assert.equal(2, code(p))
+    assert.equal(1, code(a))
+    assert.equal(p.pid, q:get(20))
+  end)
+
   it("an action that fails gives its error to the last and broken to the others", function()
     local b = mp.Barrier(2, { action = function() error("no luck") end })
     local a = waiting_party(b)
