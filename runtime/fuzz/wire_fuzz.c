@@ -146,12 +146,11 @@ int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size) {
 #endif
     return 0;
   }
-  MUST(mpi_wire_count(data, size) >= 1);
+  (void)mpi_wire_count(data, size);
   at = out = malloc(size * 10 + 16); /* a 32-bit float grows, nothing else */
   MUST(out != NULL);
   if (copy(data, data + size, &at, &s, 1) != NULL) {
     MUST(mpi_wire_check(out, (size_t)(at - out)) == 0);
-    MUST(mpi_wire_count(out, (size_t)(at - out)) > 0);
 #ifdef ORACLE
     if (find_oracle()) judge(data, size, out, (size_t)(at - out), &s);
 #endif
