@@ -44,6 +44,7 @@ extern "C" {
 #define MP_ENOTOWNER (-15)
 #define MP_ENOSUP (-16)  /* this kernel or build cannot do it */
 #define MP_ERANGE (-17)  /* a number does not fit */
+#define MP_EMFILE (-18)  /* the limit of open files is reached, although it was raised as far as allowed */
 
 #define MP_NEVER INT64_MAX /* a deadline that never comes; 0 (any past time) polls */
 

@@ -36,6 +36,7 @@ const char *mp_errname (int code) {
     case MP_ENOTOWNER: return "not the owner";
     case MP_ENOSUP: return "not supported";
     case MP_ERANGE: return "out of range";
+    case MP_EMFILE: return "too many open files";
     default: return "unknown error";
   }
 }
@@ -57,5 +58,5 @@ int (mpi_fail_errno) (const char *what) {
   else if (e == ENFILE) hint = " (the machine's limit of open files is reached)";
   mpi_fail(MP_ESYS, "%s: %s%s", what, s, hint);
   errno = e;
-  return e == ENOMEM ? MP_ENOMEM : MP_ESYS;
+  return e == ENOMEM ? MP_ENOMEM : e == EMFILE || e == ENFILE ? MP_EMFILE : MP_ESYS;
 }

@@ -11,7 +11,7 @@
 int mpi_fail (int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* The same for a failed system call: "what: strerror(errno)". EMFILE/ENFILE get a hint. Returns MP_ENOMEM for ENOMEM,
-** else MP_ESYS. */
+** MP_EMFILE for EMFILE and ENFILE, else MP_ESYS. */
 int mpi_fail_errno (const char *what);
 
 #ifdef __clang_analyzer__ /* it does not look into other files: tell it what comes back */

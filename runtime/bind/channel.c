@@ -2,6 +2,17 @@
 
 #include "base/fd.h"
 #include "bind/codec.h"
+#include "proc/distrust.h"
+
+void mpl_ring_share (const struct mpi_ring *r, const struct mpl_parcel *p) {
+  int i;
+  if (p->nfds == 0 || !mpi_distrusted(r->seg->ino)) return;
+  for (i = 0; i < p->nfds; i++) mpi_distrust(p->fds[i]);
+}
+
+unsigned mpl_ring_trust (const struct mpi_ring *r) {
+  return mpi_distrusted(r->seg->ino) ? 0u : MPL_TRUST_CODE;
+}
 
 int mpl_ring_put (lua_State *L, struct mpi_ring *r, int idx, int64_t deadline) {
   int rc, done;
@@ -13,6 +24,7 @@ int mpl_ring_put (lua_State *L, struct mpi_ring *r, int idx, int64_t deadline) {
     m.size = p->size;
     m.fds = p->fds;
     m.nfds = p->nfds;
+    mpl_ring_share(r, p);
     rc = mpi_ring_put(r, &m, 1, &done, 0);
     if (rc != MP_ETIMEDOUT || deadline == 0) break;
     mpl_enter(L); /* only now: it takes time */
@@ -57,7 +69,7 @@ static int get (lua_State *L, const struct source *from, int64_t deadline, int (
     p->size = sink.size;
     p->nfds = sink.nfds;
   } while (rc == MP_EINTR || rc == MP_E2BIG);
-  if (rc == 0) mpl_decode(L, p, MPL_TRUST_CODE);
+  if (rc == 0) mpl_decode(L, p, mpl_ring_trust(from->queue != NULL ? &from->queue->ring : from->ring));
   return rc;
 }
 

@@ -103,7 +103,9 @@ static int l_fill (lua_State *L) {
   bits = encode(L, 2, c, "fill");
   check_slice(L, 3, c, "fill", &i, &j);
   for (k = i; k <= j; k++) {
-    mpi_cell_store(c, k - 1, bits);
+    /* What is zero already, as in a large array that was never written, is not given pages. */
+    if (mpi_cell_load(c, k - 1) != bits) mpi_cell_store(c, k - 1, bits);
+  }
   lua_pushboolean(L, 1);
   return 1;
 }
@@ -212,7 +214,7 @@ static int l_new (lua_State *L) {
   else return luaL_typeerror(L, 2, "size or list");
   luaL_argcheck(L, n > 0, 2, "an array has at least one element");
   mpl_push_lock_option(L, 3, "mp.Array");
-  rc = mp_array_new(code, (size_t)n, &o);
+  MPL_NEW(L, rc, mp_array_new(code, (size_t)n, &o));
   if (rc == MP_ENOMEM) return mpl_misuse(L, "mp.Array", "%lld elements do not fit this machine", (long long)n);
   if (rc != 0) return mpl_raise(L, "mp.Array", rc);
   mpl_push(L, o);

@@ -154,7 +154,7 @@ static int l_new_barrier (lua_State *L) {
     }
     mpl_options_done(L, options, "mp.Barrier");
   }
-  rc = mp_barrier_new(parties, flags, timeout, &o);
+  MPL_NEW(L, rc, mp_barrier_new(parties, flags, timeout, &o));
   if (rc != 0) return mpl_raise(L, "mp.Barrier", rc);
   mpl_push(L, o);
   lua_pushvalue(L, 3);

@@ -148,7 +148,7 @@ static int l_new_condition (lua_State *L) {
     lock = mpl_test(L, 1);
     if (lock == NULL || !mpi_is_lock(lock)) return luaL_typeerror(L, 1, "mp.Lock or mp.RLock");
   }
-  rc = mp_condition_new(lock, &o);
+  MPL_NEW(L, rc, mp_condition_new(lock, &o));
   if (rc != 0) return mpl_raise(L, "mp.Condition", rc);
   mpl_push(L, o);
   (void)check(L, 2, &lock); /* sets the companion */

@@ -319,7 +319,7 @@ static int l_new (lua_State *L) {
   int rc;
   lua_settop(L, 1);
   if (!lua_isnil(L, 1)) luaL_checktype(L, 1, LUA_TTABLE);
-  rc = mp_dict_new(&o);
+  MPL_NEW(L, rc, mp_dict_new(&o));
   if (rc != 0) return mpl_container_raise(L, "mp.Dict", rc);
   mpl_push(L, o);
   if (lua_isnil(L, 1)) return 1;

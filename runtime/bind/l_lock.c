@@ -127,7 +127,8 @@ static const mpl_type rlock_type = {MPI_T_RLOCK, "mp.RLock", methods, NULL, NULL
 
 static int l_new_lock (lua_State *L) {
   mp_object *o = NULL;
-  int rc = mp_lock_new(&o);
+  int rc;
+  MPL_NEW(L, rc, mp_lock_new(&o));
   if (rc != 0) return mpl_raise(L, "mp.Lock", rc);
   mpl_push(L, o);
   return 1;
@@ -135,7 +136,8 @@ static int l_new_lock (lua_State *L) {
 
 static int l_new_rlock (lua_State *L) {
   mp_object *o = NULL;
-  int rc = mp_rlock_new(&o);
+  int rc;
+  MPL_NEW(L, rc, mp_rlock_new(&o));
   if (rc != 0) return mpl_raise(L, "mp.RLock", rc);
   mpl_push(L, o);
   return 1;

@@ -37,7 +37,7 @@ static int l_new (lua_State *L) {
     luaL_checktype(L, 1, LUA_TBOOLEAN);
     duplex = lua_toboolean(L, 1);
   }
-  rc = mp_pipe_new(duplex, &a, &b);
+  MPL_NEW(L, rc, mp_pipe_new(duplex, &a, &b));
   if (rc != 0) return mpl_raise(L, "Pipe", rc);
   lua_settop(L, 0);
   mpl_push(L, a); /* if this raises, b stays until the process ends: no memory is left for more */

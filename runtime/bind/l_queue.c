@@ -48,7 +48,7 @@ static int new_queue (lua_State *L) {
   } else if (!lua_isnil(L, 1)) {
     options.maxsize = (uint32_t)mpl_checkint(L, 1, 0, INT32_MAX);
   }
-  rc = mp_queue_new(&options, &o);
+  MPL_NEW(L, rc, mp_queue_new(&options, &o));
   if (rc != 0) return mpl_raise(L, "Queue", rc);
   mpl_push(L, o);
   return 1;
@@ -139,7 +139,7 @@ static void append (lua_State *L, int idx, struct spans *s, const void *data, si
 }
 
 /* Encodes list[1..n] into a buffer at the top of the stack; msgs gets offsets for addresses, which are turned into addresses at the end. */
-static void encode_list (lua_State *L, int n, struct mpi_msg *msgs) {
+static void encode_list (lua_State *L, const struct mpi_ring *r, int n, struct mpi_msg *msgs) {
   struct spans bytes = {NULL, 0, 0};
   struct spans fds = {NULL, 0, 0};
   int at, i;
@@ -153,6 +153,7 @@ static void encode_list (lua_State *L, int n, struct mpi_msg *msgs) {
     (void)snprintf(root, sizeof root, "[%d]", i + 1);
     lua_geti(L, 2, i + 1);
     mpl_encode_as(L, -1, p, &how);
+    mpl_ring_share(r, p);
     msgs[i].size = p->size;
     msgs[i].nfds = p->nfds;
     append(L, at, &bytes, p->data, p->size);
@@ -181,7 +182,7 @@ static int l_put_many (lua_State *L) {
   n = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : luaL_len(L, 2);
   luaL_argcheck(L, n >= 0 && n <= 100000000, 2, "impossible length");
   msgs = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *msgs, 0);
-  encode_list(L, (int)n, msgs);
+  encode_list(L, r, (int)n, msgs);
   while (total < (int)n) {
     mpl_enter(L);
     rc = mpi_ring_put(r, msgs + total, (int)n - total, &put_now, deadline);
@@ -201,7 +202,7 @@ static int l_put_many (lua_State *L) {
 #define MANY_MOST 4096
 
 /* Decodes messages of `bytes` into the table at the top from index `first` on; descriptors belong to the last one. */
-static void decode_batch (lua_State *L, struct mpl_parcel *all, const size_t *ends, int got, lua_Integer first) {
+static void decode_batch (lua_State *L, struct mpl_parcel *all, const size_t *ends, int got, lua_Integer first, unsigned trust) {
   size_t start = 0;
   int i;
   for (i = 0; i < got; i++) {
@@ -211,7 +212,7 @@ static void decode_batch (lua_State *L, struct mpl_parcel *all, const size_t *en
       one.nfds = all->nfds;
       one.fds_room = all->fds_room;
     }
-    mpl_decode(L, &one, MPL_TRUST_CODE);
+    mpl_decode(L, &one, trust);
     lua_seti(L, -2, first + i);
     start = ends[i];
   }
@@ -245,7 +246,7 @@ static int l_get_many (lua_State *L) {
     else if (rc != 0 && total > 0) break;
     else if (rc != 0) return mpl_result(L, "get_many", rc);
     else {
-      decode_batch(L, p, ends, got, total + 1);
+      decode_batch(L, p, ends, got, total + 1, mpl_ring_trust(&q->ring));
       total += got;
     }
   }

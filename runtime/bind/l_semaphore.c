@@ -93,7 +93,7 @@ static int construct (lua_State *L, const char *constructor, unsigned flags) {
     lua_pushvalue(L, 1);
     n = check_permits(L, constructor, flags);
   }
-  rc = mp_semaphore_new(n, flags, &o);
+  MPL_NEW(L, rc, mp_semaphore_new(n, flags, &o));
   if (rc != 0) return mpl_raise(L, constructor, rc);
   mpl_push(L, o);
   return 1;

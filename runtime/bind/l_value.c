@@ -77,7 +77,7 @@ void mpl_push_lock_option (lua_State *L, int opts, const char *constructor) {
     if (o == NULL || !mpi_is_lock(o)) luaL_error(L, "%s: option 'lock' must be an mp.Lock, an mp.RLock or false", constructor);
     return;
   }
-  rc = mp_rlock_new(&o);
+  MPL_NEW(L, rc, mp_rlock_new(&o));
   if (rc != 0) (void)mpl_raise(L, constructor, rc);
   mpl_push(L, o);
 }
@@ -221,7 +221,7 @@ static int l_new (lua_State *L) {
     lua_insert(L, 2); /* the nil at 3 */
   }
   mpl_push_lock_option(L, 3, "mp.Value");
-  rc = mp_value_new(code, &o);
+  MPL_NEW(L, rc, mp_value_new(code, &o));
   if (rc != 0) return mpl_raise(L, "mp.Value", rc);
   mpl_push(L, o);
   lua_insert(L, -2);

@@ -68,6 +68,16 @@ void mpl_interrupt (lua_State *L); /* lets the pending hook raise; returns if it
     if ((rc) == MP_EINTR) mpl_interrupt(L); \
   } while ((rc) == MP_EINTR)
 
+/* Constructors: a descriptor may be held by garbage, of which Lua sees only a few bytes. */
+#define MPL_NEW(L, rc, call)                     \
+  do {                                           \
+    (rc) = (call);                               \
+    if (__builtin_expect((rc) == MP_EMFILE, 0)) { \
+      lua_gc(L, LUA_GCCOLLECT);                  \
+      (rc) = (call);                             \
+    }                                            \
+  } while (0)
+
 /* 0: true; MP_ABANDONED: true, "abandoned"; expected failures: nil, kind; the others raise "function: sentence". */
 int mpl_result (lua_State *L, const char *function, int rc);
 int mpl_fail (lua_State *L, int rc); /* nil, kind (2) for expected failures only */
