@@ -31,12 +31,17 @@ static void set (mp_object *o, const char *k, const char *v) {
 /* The string at this key, or "-". */
 static const char *get (mp_object *o, const char *k) {
   static char buf[BUF + 1];
+  struct mpi_item key = str(k);
   size_t size = 0;
-  int rc = mp_dict_get(o, k, strlen(k), buf, BUF, &size, MP_NEVER);
+  int64_t i;
+  int rc = mpi_dict_get(o, &key, buf, BUF, &size, MP_NEVER);
   if (rc == MP_EEMPTY) return "-";
-  if (rc == MP_EMISUSE) return "#"; /* no string */
   CHECK_OK(rc);
   buf[size] = 0;
+  if (buf[0] == MPI_ITEM_STR) return buf + 1;
+  CHECK(buf[0] == MPI_ITEM_INT && size == 9);
+  memcpy(&i, buf + 1, 8);
+  snprintf(buf, BUF, "#%lld", (long long)i);
   return buf;
 }
 
@@ -345,11 +350,31 @@ static void prepare (struct act *a) {
     char key[16];
     static char value[9001];
     snprintf(key, sizeof key, "k%d", i);
-    fill(value, i == 3 ? 9000 : 20, 'a' + i % 26);
+    fill(value, i == 3 ? 9000 : i == 1 ? 8 : 20, 'a' + i % 26);
     set(a->o, key, value);
+  }
+  {
+    static char large[9001];
+    fill(large, 9000, 'x');
+    set(a->o, "x", large);
+    set(a->o, "x", NULL);
+  }
+  for (i = 0; i < 6; i++) { /* blocks that were used before are treated otherwise than new ones */
+    char key[16];
+    snprintf(key, sizeof key, "x%d", i);
+    set(a->o, key, "01234567890123456789");
+  }
+  for (i = 0; i < 6; i++) {
+    char key[16];
+    snprintf(key, sizeof key, "x%d", i);
+    set(a->o, key, NULL);
   }
 }
 
+static void op_change_kind (mp_object *o) {
+  struct mpi_item k = str("k1"), v = {MPI_ITEM_INT, 8, "\1\2\3\4\5\6\7"};
+  CHECK_OK(mpi_dict_set(o, &k, &v, MP_NEVER));
+}
 static void op_insert (mp_object *o) { set(o, "k30", "a new one"); }
 static void op_replace (mp_object *o) { set(o, "k2", "a value of another size than it had before, longer"); }
 static void op_overwrite (mp_object *o) { set(o, "k2", "01234567890123456789"); }
@@ -368,10 +393,15 @@ static void op_large (mp_object *o) {
   fill(v, 65000, 'L');
   set(o, "k3", v);
 }
+static void op_run (mp_object *o) { /* takes a free run of chunks */
+  static char v[30001];
+  fill(v, 30000, 'R');
+  set(o, "k2", v);
+}
 static void run_op (void *arg) { ((struct act *)arg)->op(((struct act *)arg)->o); }
 
 TEST("a death at any point of a change leaves the old state or the new", .limit = 60) {
-  static void (*const ops[]) (mp_object *) = {op_insert, op_replace, op_overwrite, op_remove, op_remove_large, op_clear, op_pop, op_large, op_incr};
+  static void (*const ops[]) (mp_object *) = {op_insert, op_replace, op_overwrite, op_remove, op_remove_large, op_clear, op_pop, op_large, op_incr, op_change_kind, op_run};
   static const int entries[] = {4, 6, 7, 12, 13};
   struct act a;
   size_t i, e;

@@ -76,6 +76,28 @@ TEST("a change that is not ended well never was") {
   mpi_store_leave(s);
 }
 
+TEST("a block used before is as free as it was when the change is undone") {
+  struct mpi_store *s = new_store();
+  uint64_t b[4], off;
+  int i;
+  CHECK_OK(mpi_store_enter(s, MP_NEVER));
+  for (i = 0; i < 4; i++) b[i] = mpi_heap_alloc(s, 100);
+  CHECK_OK(mpi_undo_end(s, 0));
+  for (i = 0; i < 3; i++) {
+    mpi_undo_begin(s);
+    mpi_heap_free(s, b[i]);
+    CHECK_OK(mpi_undo_end(s, 0));
+  }
+  mpi_undo_begin(s);
+  off = mpi_heap_alloc(s, 100);
+  memset(mpi_store_at(s, off), 0xaa, 100);
+  off = mpi_heap_alloc(s, 100);
+  memset(mpi_store_at(s, off), 0xbb, 100);
+  CHECK_ERR(mpi_undo_end(s, MP_ERANGE), MP_ERANGE);
+  CHECK_OK(mpi_heap_check(s, 1));
+  mpi_store_leave(s);
+}
+
 TEST("freeing twice, or what is no block, is corruption and changes nothing") {
   struct mpi_store *s = new_store();
   uint64_t a, b, big, bad[7];
