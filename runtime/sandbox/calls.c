@@ -85,7 +85,7 @@ const struct mpi_call_rule mpi_call_rules[] = {
   PLAIN("getuid", ANY, A), PLAIN("geteuid", ANY, A), PLAIN("getgid", ANY, A), PLAIN("getegid", ANY, A),
   PLAIN("getrusage", ANY, A), PLAIN("times", ANY, A), PLAIN("getcpu", ANY, A),
   PLAIN("rt_sigprocmask", ANY, A), PLAIN("rt_sigreturn", ANY, A), PLAIN("sigaltstack", ANY, A),
-  CALM(SIGABRT), CALM(SIGINT), CALM(SIGPIPE), CALM(32), CALM(33), /* the C library's own two */
+  CALM(SIGABRT), CALM(SIGINT), CALM(SIGQUIT), CALM(SIGPIPE), CALM(32), CALM(33), /* the C library's own two */
   PLAIN("exit", ANY, A), PLAIN("exit_group", ANY, A),
   IF2("mmap", ANY, A, ONLY(2, PROT_READ | PROT_WRITE), BASE(3, MAP_PRIVATE, PRIVATE_BITS)),
   /* Shared memory only of a granted descriptor: shared anonymous memory escapes the memory limit. */

@@ -295,6 +295,7 @@ void mpi_refusal_describe (const struct mpi_refused *c, struct mpi_violation *v)
   v->target[0] = '\0';
   (void)name_of(c->nr, v->call, sizeof v->call);
   if ((p = path_call_of(v->call)) != NULL) describe_path(c, p, v);
+  else if (strncmp(v->call, "pipe", 4) == 0) say(v, "run", "run = {\"/path/of/the/program\"}, if a program was to be started");
   else if (strcmp(v->call, "socket") == 0 || strcmp(v->call, "socketpair") == 0) describe_socket(c, v);
   else if (strcmp(v->call, "connect") == 0) describe_address(c, "net.connect", v);
   else if (strcmp(v->call, "bind") == 0) describe_address(c, "net.bind", v);
