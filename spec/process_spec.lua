@@ -217,6 +217,30 @@ describe("a process", function()
     assert.equal("mp.Process w closed", tostring(p))
   end)
 
+  it("is stopped within a budget, whatever it catches", function()
+    local p = started(function() while true do pcall(mp.sleep, 60) end end)
+    assert.is_true(p:stop(0.2))
+    assert.is_false(p:is_alive())
+    local q = started(function() mp.sleep(60) end)
+    assert.is_true(q:stop(20))
+    assert.equal(1, q.exitcode)
+  end)
+
+  it("runs its exit hooks, last registered first, whether it returns or fails; the main program at its end", function()
+    local r = run.script [=[
+      mp.at_exit(function() print "main" end)
+      for _, how in ipairs{ "return", "fail" } do
+        local p = mp.Process{ target = function()
+          mp.at_exit(function() print "one" end)
+          mp.at_exit(function() error "two" end)
+          if how == "fail" then error "x" end
+        end }
+        p:start() p:join() print(p.exitcode)
+      end]=]
+    assert.equal("one\n0\none\n1\nmain\n", r.out)
+    assert.matches("at_exit: .*two", r.err)
+  end)
+
   it("is interruptible in join", function()
     local r = run.script [[
       local p = mp.Process{ target = function() mp.sleep(60) end, daemon = true }

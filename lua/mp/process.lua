@@ -166,11 +166,14 @@ end
 
 -- ---- the child's side -----------------------------------------------------------------------
 
-local exit_hooks = {}
+local exit_hooks, exit_sentinel = {}, nil
 
 -- mp.at_exit(f): runs in this process when its function has returned or failed, last registered first.
 function mp.at_exit(f)
   if type(f) ~= "function" then misuse("at_exit", "a function expected") end
+  if not (me.parent or core.in_thread() or exit_sentinel) then -- the main program: when its state is closed
+    exit_sentinel = setmetatable({}, { __gc = function() core.run_exit_hooks() end })
+  end
   exit_hooks[#exit_hooks + 1] = f
   return true
 end
@@ -211,6 +214,7 @@ local function become(self, f)
   me.identity, me.name, me.daemon, me.authkey, me.label = f.identity, f.name, f.daemon, f.authkey or me.authkey, nil
   if next(live) then live = {} end
   if #exit_hooks > 0 then exit_hooks = {} end
+  if exit_sentinel then setmetatable(exit_sentinel, nil) end -- the copy's state is not closed
   f.state, f.owner, f.pid = "self", nil, getpid()
   current = self
 end
@@ -309,6 +313,20 @@ function Process:terminate() -- SIGTERM
   return signal(self, "terminate", SIGTERM) end
 function Process:kill() return signal(self, "kill", SIGKILL) end
 function Process:interrupt() return signal(self, "interrupt", SIGINT) end
+
+-- An interruption may be caught: it comes again, and a kill when the budget is over.
+function Process:stop(budget)
+  if budget ~= nil and type(budget) ~= "number" then misuse("stop", "budget must be a number") end
+  local f = started(self, "stop")
+  if f.state == "parent" then misuse("stop", "a process cannot do this to its parent") end
+  local deadline = mp.now() + (budget or 1)
+  while ended(self, f) == nil do
+    local left = deadline - mp.now()
+    if left <= 0 then core.process_signal(self, SIGKILL) else core.process_signal(self, SIGINT) end
+    f.ops.wait(self, left > 0 and math.min(left, 0.02) or nil)
+  end
+  return true
+end
 
 function Process:close()
   local f = fields_of(self)
