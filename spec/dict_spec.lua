@@ -261,6 +261,25 @@ describe("a dict", function()
     assert.equal(0, #d)
   end)
 
+  it("that a confined process keeps held gives an error after a while", function()
+    if (os.getenv "MP_MODE" or "release") ~= "release" then return pending "sandboxes and sanitizers do not mix" end
+    local d, inside = mp.Dict { a = 1 }, mp.Event()
+    local p = mp.Process { sandbox = "pure", args = { d, inside }, target = function(e, event)
+      e:with(function()
+        e.x = 2
+        event:set()
+        while true do end
+      end)
+    end }
+    p:start()
+    assert.is_true(inside:wait(20))
+    misuse({ "held", "confined" }, function() return d.a end)
+    p:kill()
+    p:join()
+    assert.equal(1, d.a)
+    assert.equal(2, d.x)
+  end)
+
   it("loses no change of several processes", function()
     local d, q = mp.Dict { u = 0 }, mp.Queue()
     local ps = {}

@@ -22,7 +22,7 @@ static int push_at (lua_State *L, mp_object *o, const struct mpl_item *k, const 
   int rc;
   MPL_ROOM(r);
   for (;;) {
-    CONTAINER_WAIT(L, rc, dl, mpi_dict_get(o, &k->item, r.p, r.room, &size, dl));
+    CONTAINER_WAIT(L, o, rc, dl, mpi_dict_get(o, &k->item, r.p, r.room, &size, dl));
     if (rc != MP_E2BIG) break;
     mpl_more_room(L, &r, size);
   }
@@ -38,10 +38,10 @@ static int set_at (lua_State *L, mp_object *o, int key, int value, const char *f
   int rc;
   need_key(L, key, &k, function);
   if (lua_isnil(L, value)) {
-    CONTAINER_WAIT(L, rc, dl, mpi_dict_set(o, &k.item, NULL, dl));
+    CONTAINER_WAIT(L, o, rc, dl, mpi_dict_set(o, &k.item, NULL, dl));
   } else {
     mpl_to_item(L, value, &v, function);
-    CONTAINER_WAIT(L, rc, dl, mpi_dict_set(o, &k.item, &v.item, dl));
+    CONTAINER_WAIT(L, o, rc, dl, mpi_dict_set(o, &k.item, &v.item, dl));
   }
   if (rc != 0) return mpl_container_raise(L, function, rc);
   return 0;
@@ -107,7 +107,7 @@ static int l_incr (lua_State *L) {
     if (n.is_float) n.d = lua_tonumber(L, 3);
     else n.i = lua_tointeger(L, 3);
   }
-  CONTAINER_WAIT(L, rc, dl, mpi_dict_incr(o, &k.item, &n, dl));
+  CONTAINER_WAIT(L, o, rc, dl, mpi_dict_incr(o, &k.item, &n, dl));
   if (rc != 0) return mpl_container_raise(L, "incr", rc);
   if (n.is_float) lua_pushnumber(L, n.d);
   else lua_pushinteger(L, n.i);
@@ -127,7 +127,7 @@ static int l_setdefault (lua_State *L) {
   mpl_to_item(L, 3, &v, "setdefault");
   MPL_ROOM(r);
   for (;;) { /* nothing is encoded meanwhile, so the parcel keeps the value */
-    CONTAINER_WAIT(L, rc, dl, mpi_dict_setdefault(o, &k.item, &v.item, r.p, r.room, &size, dl));
+    CONTAINER_WAIT(L, o, rc, dl, mpi_dict_setdefault(o, &k.item, &v.item, r.p, r.room, &size, dl));
     if (rc != MP_E2BIG || size <= r.room) break;
     mpl_more_room(L, &r, size);
     if (v.item.kind == MPI_ITEM_CODED) mpl_to_item(L, 3, &v, "setdefault"); /* a finalizer may have encoded */
@@ -150,7 +150,7 @@ static int l_pop (lua_State *L) {
   if (!mpl_to_key(L, 2, &k, "pop")) return 1; /* the default */
   MPL_ROOM(r);
   for (;;) {
-    CONTAINER_WAIT(L, rc, dl, mpi_dict_pop(o, &k.item, r.p, r.room, &size, dl));
+    CONTAINER_WAIT(L, o, rc, dl, mpi_dict_pop(o, &k.item, r.p, r.room, &size, dl));
     if (rc != MP_E2BIG) break;
     mpl_more_room(L, &r, size);
   }
@@ -167,7 +167,7 @@ static int l_clear (lua_State *L) {
   mp_object *o = check_dict(L);
   int64_t dl;
   int rc;
-  CONTAINER_WAIT(L, rc, dl, mpi_dict_clear(o, dl));
+  CONTAINER_WAIT(L, o, rc, dl, mpi_dict_clear(o, dl));
   if (rc != 0) return mpl_container_raise(L, "clear", rc);
   lua_pushboolean(L, 1);
   return 1;
@@ -178,7 +178,7 @@ static int l_len (lua_State *L) {
   uint64_t n = 0;
   int64_t dl;
   int rc;
-  CONTAINER_WAIT(L, rc, dl, mpi_dict_count(o, &n, dl));
+  CONTAINER_WAIT(L, o, rc, dl, mpi_dict_count(o, &n, dl));
   if (rc != 0) return mpl_container_raise(L, "#", rc);
   lua_pushinteger(L, (lua_Integer)n);
   return 1;
@@ -201,7 +201,7 @@ static struct reader snapshot (lua_State *L, const char *function, uint64_t *n) 
   int rc;
   mpl_more_room(L, &r, 64);
   for (;;) {
-    CONTAINER_WAIT(L, rc, dl, mpi_dict_snapshot(o, r.p, r.room, &size, n, dl));
+    CONTAINER_WAIT(L, o, rc, dl, mpi_dict_snapshot(o, r.p, r.room, &size, n, dl));
     if (rc != MP_E2BIG) break;
     lua_pop(L, 1);
     mpl_more_room(L, &r, size);

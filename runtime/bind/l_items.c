@@ -2,6 +2,9 @@
 
 #include <string.h>
 
+#include "base/clock.h"
+#include "proc/distrust.h"
+
 /* ---- items ---- */
 
 int mpl_to_key (lua_State *L, int idx, struct mpl_item *k, const char *function) {
@@ -101,8 +104,13 @@ void mpl_more_room (lua_State *L, struct mpl_room *r, size_t size) {
   r->room = size;
 }
 
+int64_t mpl_container_deadline (const mp_object *o) {
+  return mpi_distrusted(o->seg.ino) ? mp_now() + 5 * MPI_NS_PER_S : MP_NEVER;
+}
+
 int mpl_container_raise (lua_State *L, const char *function, int rc) {
   if (rc == MP_ENOMEM) return luaL_error(L, "%s: %s", function, mp_errmsg()); /* the container's, not Lua's */
+  if (rc == MP_ETIMEDOUT) return luaL_error(L, "%s: the container is held for too long, and a confined process has been given it", function);
   return mpl_raise(L, function, rc);
 }
 
@@ -136,7 +144,7 @@ static void hold_at (lua_State *L, int arg, int at, const char *function) {
   lua_setmetatable(L, -2);
   lua_replace(L, at);
   lua_toclose(L, at);
-  CONTAINER_WAIT(L, rc, dl, mpi_store_hold(s, dl));
+  CONTAINER_WAIT(L, &s->o, rc, dl, mpi_store_hold(s, dl));
   if (rc != 0) (void)mpl_container_raise(L, function, rc);
   h->s = s;
 }

@@ -1,5 +1,6 @@
 /* l_items.h -- what the bindings of Dict and List share: Lua values as items (shm/item.h) and back, and holding a container.
 ** Blocking  CONTAINER_WAIT tries once without preparing for interruption, then waits; `dl` is the deadline that `call` uses.
+**           A container that a confined process was given is waited for 5 s only, then it is an error: that process may never let go.
 ** Memory    an item borrows from the Lua value on the stack, or from this state's outgoing parcel: use it before the next encoding.
 ** Errors    raised at the caller's line.
 */
@@ -13,12 +14,12 @@
 #include "shm/dict.h"
 #include "shm/list.h"
 
-#define CONTAINER_WAIT(L, rc, dl, call)      \
+#define CONTAINER_WAIT(L, o, rc, dl, call)   \
   do {                                       \
     (dl) = 0;                                \
     (rc) = (call);                           \
     if ((rc) == MP_ETIMEDOUT) {              \
-      (dl) = MP_NEVER;                       \
+      (dl) = mpl_container_deadline(o);      \
       MPL_WAIT(L, rc, call);                 \
     }                                        \
   } while (0)
@@ -48,6 +49,7 @@ struct mpl_room {
 #define MPL_ROOM(r) ((r).p = (r).small, (r).room = sizeof (r).small)
 void mpl_more_room (lua_State *L, struct mpl_room *r, size_t size);
 
+int64_t mpl_container_deadline (const mp_object *o);
 int mpl_container_raise (lua_State *L, const char *function, int rc);
 
 /* Holds the container at `arg` until the C function that calls this returns, also by an error; pushes the guard. */

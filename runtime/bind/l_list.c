@@ -31,7 +31,7 @@ static int get_at (lua_State *L, mp_object *o, int64_t at, const char *function)
   int rc;
   MPL_ROOM(r);
   for (;;) {
-    CONTAINER_WAIT(L, rc, dl, mpi_list_get(o, at, r.p, r.room, &size, dl));
+    CONTAINER_WAIT(L, o, rc, dl, mpi_list_get(o, at, r.p, r.room, &size, dl));
     if (rc != MP_E2BIG) break;
     mpl_more_room(L, &r, size);
   }
@@ -48,7 +48,7 @@ static int pop_at (lua_State *L, mp_object *o, int64_t at, const char *function)
   int rc;
   MPL_ROOM(r);
   for (;;) {
-    CONTAINER_WAIT(L, rc, dl, mpi_list_pop(o, at, r.p, r.room, &size, dl));
+    CONTAINER_WAIT(L, o, rc, dl, mpi_list_pop(o, at, r.p, r.room, &size, dl));
     if (rc != MP_E2BIG) break;
     mpl_more_room(L, &r, size);
   }
@@ -63,7 +63,7 @@ static void set_at (lua_State *L, mp_object *o, int64_t at, int idx, const char 
   int64_t dl;
   int rc;
   need_value(L, idx, &v, function);
-  CONTAINER_WAIT(L, rc, dl, mpi_list_set(o, at, &v.item, dl));
+  CONTAINER_WAIT(L, o, rc, dl, mpi_list_set(o, at, &v.item, dl));
   if (rc != 0) (void)mpl_container_raise(L, function, rc);
 }
 
@@ -71,7 +71,7 @@ static uint64_t count (lua_State *L, mp_object *o) {
   uint64_t n = 0;
   int64_t dl;
   int rc;
-  CONTAINER_WAIT(L, rc, dl, mpi_list_count(o, &n, dl));
+  CONTAINER_WAIT(L, o, rc, dl, mpi_list_count(o, &n, dl));
   if (rc != 0) (void)mpl_container_raise(L, "#", rc);
   return n;
 }
@@ -108,7 +108,7 @@ static int l_append (lua_State *L) {
   int64_t dl;
   int rc;
   need_value(L, 2, &v, "append");
-  CONTAINER_WAIT(L, rc, dl, mpi_list_append(o, &v.item, dl));
+  CONTAINER_WAIT(L, o, rc, dl, mpi_list_append(o, &v.item, dl));
   if (rc != 0) return mpl_container_raise(L, "append", rc);
   lua_pushboolean(L, 1);
   return 1;
@@ -173,7 +173,7 @@ static struct pack pack_table (lua_State *L, int idx, lua_Integer *n, const char
 static int insert_packed (lua_State *L, mp_object *o, int64_t at, const char *p, size_t size, uint64_t n, const char *function) {
   int64_t dl;
   int rc;
-  CONTAINER_WAIT(L, rc, dl, mpi_list_insert(o, at, p, size, n, dl));
+  CONTAINER_WAIT(L, o, rc, dl, mpi_list_insert(o, at, p, size, n, dl));
   if (rc != 0) return mpl_container_raise(L, function, rc);
   lua_pushboolean(L, 1);
   return 1;
@@ -196,7 +196,7 @@ static struct reader snapshot (lua_State *L, mp_object *o, const char *function,
   for (;;) {
     p = lua_newuserdatauv(L, room, 0);
     if (slots != NULL) *slots = lua_newuserdatauv(L, slots_room * sizeof **slots, 0);
-    CONTAINER_WAIT(L, rc, dl, mpi_list_snapshot(o, p, room, &size, slots != NULL ? *slots : NULL, slots_room, n, dl));
+    CONTAINER_WAIT(L, o, rc, dl, mpi_list_snapshot(o, p, room, &size, slots != NULL ? *slots : NULL, slots_room, n, dl));
     if (rc != MP_E2BIG) break;
     lua_pop(L, slots != NULL ? 2 : 1);
     room = size + size / 8 + 64;
@@ -289,7 +289,7 @@ static int l_remove (lua_State *L) {
   luaL_checkany(L, 2);
   if (!lua_isnil(L, 2)) {
     item = push_wanted(L, 2, &size, "remove");
-    CONTAINER_WAIT(L, rc, dl, mpi_list_remove(o, item, size, dl));
+    CONTAINER_WAIT(L, o, rc, dl, mpi_list_remove(o, item, size, dl));
   }
   if (rc < 0) return mpl_container_raise(L, "remove", rc);
   lua_pushboolean(L, rc);
@@ -306,7 +306,7 @@ static int l_index_of (lua_State *L) {
   luaL_checkany(L, 2);
   if (!lua_isnil(L, 2)) {
     item = push_wanted(L, 2, &size, "index");
-    CONTAINER_WAIT(L, rc, dl, mpi_list_index(o, item, size, &at, dl));
+    CONTAINER_WAIT(L, o, rc, dl, mpi_list_index(o, item, size, &at, dl));
   }
   if (rc < 0) return mpl_container_raise(L, "index", rc);
   if (at == 0) lua_pushnil(L);
@@ -318,7 +318,7 @@ static int l_reverse (lua_State *L) {
   mp_object *o = check_list(L);
   int64_t dl;
   int rc;
-  CONTAINER_WAIT(L, rc, dl, mpi_list_reverse(o, dl));
+  CONTAINER_WAIT(L, o, rc, dl, mpi_list_reverse(o, dl));
   if (rc != 0) return mpl_container_raise(L, "reverse", rc);
   lua_pushboolean(L, 1);
   return 1;
@@ -328,7 +328,7 @@ static int l_clear (lua_State *L) {
   mp_object *o = check_list(L);
   int64_t dl;
   int rc;
-  CONTAINER_WAIT(L, rc, dl, mpi_list_clear(o, dl));
+  CONTAINER_WAIT(L, o, rc, dl, mpi_list_clear(o, dl));
   if (rc != 0) return mpl_container_raise(L, "clear", rc);
   lua_pushboolean(L, 1);
   return 1;
@@ -388,7 +388,7 @@ static int l_sort (lua_State *L) {
   order = lua_newuserdatauv(L, 2 * (size_t)n * sizeof *order + 1, 0);
   scratch = lua_newuserdatauv(L, (size_t)n + 1, 0);
   order = merge_sort(L, order, order + n, n);
-  CONTAINER_WAIT(L, rc, dl, mpi_list_reorder(o, slots, order, scratch, n, dl));
+  CONTAINER_WAIT(L, o, rc, dl, mpi_list_reorder(o, slots, order, scratch, n, dl));
   if (rc != 0) return mpl_container_raise(L, "sort", rc);
   lua_pushboolean(L, 1);
   return 1;
