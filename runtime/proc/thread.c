@@ -171,8 +171,9 @@ int mpi_thread_wait (mpi_thread_handle *t, int64_t deadline) {
 
 static void on_signal (int sig) {
   int saved = errno;
+  void (*poked) (void *) = self != NULL ? atomic_load(&self->poked) : NULL;
   (void)sig;
-  if (self != NULL && self->poked != NULL) self->poked(self->ud);
+  if (poked != NULL) poked(self->ud);
   errno = saved;
 }
 

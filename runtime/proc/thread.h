@@ -31,7 +31,7 @@ struct mpi_thread_handle {
   int exitcode;
   mpi_record task;   /* for the function */
   mpi_record report; /* from it; valid once ended */
-  void (*poked) (void *ud); /* set by the thread itself, for its signal handler */
+  void (*_Atomic poked) (void *ud); /* set by the thread itself, for its signal handler */
   void *ud;
   _Atomic int request; /* MPI_STOP_...: what the poke is about */
 };

@@ -60,6 +60,7 @@ static int start_child (mpi_thread_handle *t) {
     for (i = 0; i < 30; i++) test_pause();
     mpi_child_exit(9);
   }
+  mpi_child_release(c);
   return 0; /* without waiting: the thread's end does, else the child would die with it */
 }
 
