@@ -251,6 +251,10 @@ static int arrive (struct party *p, int64_t deadline) {
     rc = enter(b);
     if (rc != 0) return rc;
     v = check_parties(b);
+    if (PHASE(v) > BROKEN || (PHASE(v) == FILLING && ARRIVED(v) >= b->parties)) { /* no correct peer leaves it so */
+      leave(b);
+      return mpi_fail(MP_ECORRUPT, "the barrier's memory is damaged");
+    }
     if (PHASE(v) == FILLING) take_rank(p, v);
     leave(b);
     if (PHASE(v) == BROKEN) return MP_EBROKEN;

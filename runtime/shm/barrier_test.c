@@ -258,6 +258,20 @@ TEST("an interruption is the party's own; the others get broken") {
   CHECK_EQ(mp_barrier_broken(c->b), 1);
 }
 
+TEST("a state that no correct peer writes is an error", .clean = 1) {
+  mp_object *b = NULL;
+  int rank, seat;
+  volatile uint64_t *state;
+  CHECK_OK(mp_barrier_new(2, 0, MP_NEVER, &b));
+  state = (volatile uint64_t *)mpi_seg_at(&b->seg, sizeof(struct mpi_seghdr)) + 4;
+  CHECK_EQ(*state, (uint64_t)1 << 32);
+  *state = (uint64_t)1 << 32 | 0xffff; /* more have come than there are */
+  CHECK_EQ(mp_barrier_arrive(b, 0, &rank, &seat), MP_ECORRUPT);
+  *state = (uint64_t)1 << 32 | 3u << 16; /* no such phase */
+  CHECK_EQ(mp_barrier_arrive(b, MP_NEVER, &rank, &seat), MP_ECORRUPT);
+  mp_release(b);
+}
+
 #ifdef MP_FAULTS
 /* Two parties, one of them dies at the point: the other must not wait for ever. */
 static void pass_with_another (void *ud) {

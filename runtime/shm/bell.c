@@ -26,7 +26,10 @@ static int read_one (int fd) {
   ssize_t n = recv(fd, &value, sizeof value, MSG_DONTWAIT);
   if (n < 0 && errno == ENOTSOCK) {
     n = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
-    if (n < 0 && errno != EAGAIN && errno != EINTR) n = read(fd, &value, sizeof value); /* a kernel or filter that knows no preadv2 */
+    if (n < 0 && errno != EAGAIN && errno != EINTR) { /* a kernel or filter that knows no preadv2 */
+      struct pollfd p = {fd, POLLIN, 0};
+      if (poll(&p, 1, 0) == 1) n = read(fd, &value, sizeof value);
+    }
   }
   return n > 0;
 }

@@ -1,6 +1,7 @@
 #include "shm/event.h"
 
 #include <limits.h>
+#include <sys/stat.h>
 
 #include "base/err.h"
 #include "base/fault.h"
@@ -21,7 +22,15 @@ struct event {
   int credit; /* whether spinning pays on this object */
 };
 
-const struct mpi_type mpi_type_event = {.type = MPI_T_EVENT, .name = "Event", .size = sizeof(struct event), .nfds = 2};
+/* What arrives as a bell must be an eventfd, or at least nothing that could block or raise SIGPIPE: files of that kind have no type
+** in their mode. */
+static int attach (mp_object *o) {
+  struct stat st;
+  if (fstat(o->fds[1], &st) != 0 || (st.st_mode & S_IFMT) != 0) return mpi_fail(MP_ECORRUPT, "an event that arrived is not one");
+  return 0;
+}
+
+const struct mpi_type mpi_type_event = {.type = MPI_T_EVENT, .name = "Event", .size = sizeof(struct event), .nfds = 2, .attach = attach};
 
 static struct shared *shared_of (mp_object *o) {
   return mpi_seg_at(&o->seg, sizeof(struct mpi_seghdr));

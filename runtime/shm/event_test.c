@@ -109,6 +109,18 @@ TEST("its descriptor is readable while it is set", .clean = 1) {
   mp_release(e);
 }
 
+TEST("an event that arrives with another kind of descriptor for its bell is refused", .clean = 1) {
+  mp_object *e = NULL, *again = NULL;
+  int fds[2], ends[2];
+  CHECK_OK(mp_event_new(&e));
+  fds[0] = dup(e->fds[0]);
+  mp_release(e);
+  CHECK(pipe(ends) == 0);
+  fds[1] = ends[0];
+  CHECK_EQ(mpi_object_adopt(MPI_T_EVENT, 0, fds, 2, &again), MP_ECORRUPT);
+  CHECK(close(ends[1]) == 0);
+}
+
 static int yes (void *ud) { (void)ud; return 1; }
 
 TEST("an interruption ends a wait; an event that is set meanwhile counts") {
