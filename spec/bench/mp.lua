@@ -76,16 +76,35 @@ local function get_hundreds(q, gate, n)
   while n > 0 do n = n - q:get_many(100).n end
 end
 
+local function median(list)
+  table.sort(list)
+  return list[#list // 2 + 1]
+end
+
+-- Batches of a hundred, at most n of them or for two seconds; the median batch is what it takes while both run.
 local function round_trip(n)
   need("Pipe", "Process")
   local a, b = mp.Pipe()
-  local p = process(function() for _ = 1, n do b:send(b:recv()) end end)
+  local p = process(function()
+    while true do
+      local message = b:recv()
+      if message == nil then return end
+      b:send(message)
+    end
+  end)
   mp.sleep(0.05)
-  local start = now()
-  for i = 1, n do a:send(i); a:recv() end
-  local took = now() - start
+  local took, limit = {}, now() + 2
+  while #took < n and now() < limit do
+    local start = now()
+    for i = 1, 100 do
+      a:send(i)
+      a:recv()
+    end
+    took[#took + 1] = (now() - start) / 100
+  end
+  a:send(nil)
   join { p }
-  return took / n
+  return median(took)
 end
 
 local function wake(n)
@@ -103,8 +122,7 @@ local function wake(n)
     took[i] = now() - sent
   end
   join { p }
-  table.sort(took)
-  return took[n // 2]
+  return median(took)
 end
 
 local function lock(n)
@@ -261,7 +279,7 @@ local rows = {
   queue_1m = { 1, 1000, function(n) return 1048576e-9 / queue(("x"):rep(1048576), n, 1, putter, getter, 8) end },
   queue_4_4 = { 1e9, 800000, function(n) return queue(1, n, 4) end },
   queue_many = { 1e9, 10000000, function(n) return queue(1, n, 1, put_hundreds, get_hundreds) end },
-  round_trip = { 1e6, 100000, round_trip },
+  round_trip = { 1e6, 3000, round_trip },
   wake = { 1e6, 600, wake },
   lock = { 1e9, 4000000, lock },
   counter = { 1e9, 1000000, counter },
