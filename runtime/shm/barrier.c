@@ -142,7 +142,7 @@ int mpi_barrier_has_action (mp_object *o) {
 
 static int enter (struct barrier *b) {
   int before = mpi_interrupt_hold(1);
-  int rc = mpi_latch_lock(&shared_of(b)->gate, MP_NEVER);
+  int rc = mpi_gate_enter(&shared_of(b)->gate);
   (void)mpi_interrupt_hold(before);
   return rc < 0 ? rc : 0;
 }

@@ -180,7 +180,7 @@ static int sit_down (struct condition *c) {
 }
 
 static int enter (struct condition *c) {
-  int rc = mpi_latch_lock(&shared_of(&c->o)->gate, MP_NEVER);
+  int rc = mpi_gate_enter(&shared_of(&c->o)->gate);
   return rc < 0 ? rc : 0;
 }
 

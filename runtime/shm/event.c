@@ -62,7 +62,7 @@ static int wrong_kind (mp_object *o) {
 static int enter (mp_object *o) {
   struct shared *s = shared_of(o);
   int rc = wrong_kind(o);
-  if (rc == 0) rc = mpi_latch_lock(&s->gate, MP_NEVER);
+  if (rc == 0) rc = mpi_gate_enter(&s->gate);
   if (rc == MP_ABANDONED) {
     mpi_bell_settle(&s->bell, fds_of(o), (int)(mpi_load(&s->state) & 1));
     rc = 0;

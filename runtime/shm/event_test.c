@@ -131,6 +131,16 @@ TEST("an interruption ends a wait; an event that is set meanwhile counts") {
   CHECK_EQ(mp_event_wait(c->e, MP_NEVER), 0);
 }
 
+#ifdef MP_HARD
+TEST("a gate that a peer has locked for ever is an error, not a hang") {
+  mp_object *e = NULL;
+  CHECK_OK(mp_event_new(&e));
+  mpi_store((mpi_a32 *)mpi_seg_at(&e->seg, sizeof(struct mpi_seghdr)), 1); /* the first process of the machine, say */
+  CHECK_EQ(mp_event_set(e), MP_ECORRUPT);
+  CHECK_EQ(mp_event_is_set(e), 0);
+}
+#endif
+
 #ifdef MP_FAULTS
 static void toggle (void *ud) {
   struct crew *c = ud;

@@ -111,7 +111,7 @@ static int acquire_counted (struct semaphore *m, struct shared *s, int64_t deadl
 
 static int release_counted (struct semaphore *m, struct shared *s, unsigned permits) {
   uint64_t after;
-  int rc = mpi_latch_lock(&s->gate, MP_NEVER);
+  int rc = mpi_gate_enter(&s->gate);
   if (rc < 0) return rc;
   after = (uint64_t)mpi_load(&s->count) + permits;
   rc = 0;

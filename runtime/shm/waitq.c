@@ -16,6 +16,21 @@ void mpi_waitq_wake (mpi_waitq *w, int n) {
   (void)mpi_cas(&w->sleepers, &seen, seen & ~1u);
 }
 
+#ifdef MP_HARD
+#define GATE_TRIES 5
+#else
+#define GATE_TRIES 50 /* of 0.2 s each */
+#endif
+
+int mpi_gate_enter (mpi_latch *gate) {
+  int i;
+  for (i = 0; i < GATE_TRIES; i++) {
+    int rc = mpi_latch_lock(gate, 0);
+    if (rc != MP_ETIMEDOUT) return rc;
+  }
+  return mpi_fail(MP_ECORRUPT, "a peer has been inside the object for long: it is stopped, or the memory is damaged");
+}
+
 static int sleep_until_ready (mpi_waitq *w, mpi_latch *gate, mpi_latch *gate2, int (*ready) (void *ud), void *ud, int64_t deadline) {
   int slice = 0;
   for (;;) {

@@ -19,6 +19,10 @@ typedef struct {
 
 void mpi_waitq_wake (mpi_waitq *w, int n);
 
+/* Takes the gate for an operation that has no deadline of its own. 0, MP_ABANDONED, MP_EINTR; MP_ECORRUPT when somebody has been inside for
+** 10 s: a peer that is stopped there, or has scribbled over the word, cannot hang us. */
+int mpi_gate_enter (mpi_latch *gate);
+
 /* By the holder of the gate, before its commit. n: how many sleepers to wake (INT_MAX without turnstile). */
 static inline void mpi_announce (mpi_waitq *w, int n) {
   if (__builtin_expect((mpi_load(&w->sleepers) & 1) != 0, 0)) mpi_waitq_wake(w, n);
