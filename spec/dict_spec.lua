@@ -262,7 +262,7 @@ describe("a dict", function()
   end)
 
   it("that a confined process keeps held gives an error after a while", function()
-    if (os.getenv "MP_MODE" or "release") ~= "release" then return pending "sandboxes and sanitizers do not mix" end
+    if (os.getenv "MP_MODE" or ""):find "san$" then return pending "sandboxes and sanitizers do not mix" end
     local d, inside = mp.Dict { a = 1 }, mp.Event()
     local p = mp.Process { sandbox = "pure", args = { d, inside }, target = function(e, event)
       e:with(function()
