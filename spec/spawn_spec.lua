@@ -1,6 +1,7 @@
 -- Processes by spawn: nothing of the caller's memory; everything else as by fork.
 local mp = require "mp"
 local run = require "spec.support.run"
+local _ = mp.now -- mprun opens the module when it is first touched
 local core = debug.getregistry()["mp.core"] -- private: the zygote's pid
 
 local function spawned(o)
@@ -29,7 +30,7 @@ describe("a spawned process", function()
 
   it("shares no memory with the caller: its globals are its own", function()
     _G.SPAWN_SPEC_SECRET = "secret"
-    local p = spawned(function() return SPAWN_SPEC_SECRET, package.loaded.busted end)
+    local p = spawned(function() return _G.SPAWN_SPEC_SECRET, package.loaded.busted end)
     assert.same({ n = 2 }, table.pack(p:result(20)))
     _G.SPAWN_SPEC_SECRET = nil
   end)

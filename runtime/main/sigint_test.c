@@ -78,7 +78,7 @@ TEST("passes on a signal that lands in another thread") {
   pthread_t thread;
   CHECK_EQ(pthread_create(&thread, NULL, sleep_long, NULL), 0);
   CHECK_EQ(pthread_kill(thread, SIGINT), 0);
-  CHECK(is_interrupted(L, "while true do end"));
+  CHECK(is_interrupted(L, "while true do os.time() end")); /* the thread sanitizer delivers signals in calls that it knows only */
   lua_close(L);
 }
 

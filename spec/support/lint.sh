@@ -17,7 +17,8 @@ for f in "$@"; do
   stale="$stale $f"
 done
 if [ -n "$stale" ]; then
-  printf '%s\n' $stale | xargs -P "${JOBS:-2}" -I{} sh -c '
+  # cppcheck looks at tests too; clang-tidy takes longer and leaves them to the sanitizers
+  (printf '%s\n' $stale | grep -v '_test\.c$' || true) | xargs -r -P "${JOBS:-2}" -I{} sh -c '
     f=$1; shift
     case $f in runtime/bind/* | runtime/main/*) set -- "$@" -include spec/support/tidy.h ;; esac
     text=$(clang-tidy --quiet --warnings-as-errors="*" "$f" -- "$@" 2>/dev/null) &&
@@ -25,6 +26,7 @@ if [ -n "$stale" ]; then
     printf "%s\n" "$text"; exit 1' tidy {} $flags || bad="$bad clang-tidy"
   cppcheck --quiet --std=c11 --language=c -j "${JOBS:-2}" --error-exitcode=1 --inline-suppr --suppressions-list=spec/support/cppcheck.txt \
     --enable=warning,portability,performance -Iruntime -D_GNU_SOURCE -D__x86_64__ -D__linux__ $stale || bad="$bad cppcheck"
+  case $bad in *cppcheck*) ;; *) for f in $stale; do case $f in *_test.c) touch "build/lint/$(echo "$f" | tr / .).ok" ;; esac; done ;; esac
 fi
 lua=$(find lua scripts spec -name '*.lua' 2>/dev/null | sort)
 if [ -n "$lua" ]; then luacheck --quiet --no-color $lua >build/lint/luacheck || { cat build/lint/luacheck; bad="$bad luacheck"; }; fi
