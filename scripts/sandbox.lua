@@ -3,7 +3,7 @@
 local mp = require "mp"
 
 local function read()
-  local f, why = io.open "/etc/hostname"
+  local f, why = io.open "/etc/passwd"
   if not f then return "refused, " .. why end
   f:close()
   return "allowed"
@@ -13,11 +13,13 @@ local function try(title, policy)
   local p = mp.Process { target = read, sandbox = policy }
   p:start()
   print(title .. ": " .. p:result())
-  for _, v in ipairs(p.violations) do print(("  %s of %s was refused; to allow it: %s"):format(v.call, v.target, v.fix)) end
+  for _, v in ipairs(p.violations) do
+    print(("  %s of %s was refused; to allow it: %s"):format(v.call, v.target, v.fix))
+  end
 end
 
 try("without a grant", "pure")
-try("with a grant", { read = { "/etc/hostname" } })
+try("with a grant", { read = { "/etc/passwd" } })
 
 local loop = mp.Process { target = function() while true do end end, sandbox = "pure", limits = { cpu = 1 } }
 loop:start()
