@@ -23,7 +23,7 @@ describe("a thread", function()
     local n, t = 5, { 1 }
     local th = started { target = function(a, b, c, kw)
       t[1] = 2
-      return a + n, b, c, kw.k, THREAD_SPEC, mp.getpid(), t
+      return a + n, b, c, kw.k, _G.THREAD_SPEC, mp.getpid(), t
     end, args = { 1, nil, 3, n = 3 }, kwargs = { k = "v" } }
     local r = table.pack(th:result(20))
     assert.same({ n = 7, 6, nil, 3, "v", nil, mp.getpid(), { 2 } }, r)

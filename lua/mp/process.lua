@@ -7,8 +7,8 @@ local mp, core = ...
 
 local SIGINT <const>, SIGKILL <const>, SIGTERM <const> = 2, 9, 15
 local misuse, getpid, fields_of = core.misuse, mp.getpid, core.process_fields
-local type, pairs, rawget, setmetatable, tostring, ipairs = type, pairs, rawget, setmetatable, tostring, ipairs
-local pack, unpack, concat, format = table.pack, table.unpack, table.concat, string.format
+local type, pairs, rawget, setmetatable, tostring = type, pairs, rawget, setmetatable, tostring
+local pack, unpack, format = table.pack, table.unpack, string.format
 local pcall, error, getmetatable = pcall, error, getmetatable
 
 -- ---- who we are ---------------------------------------------------------------------------
@@ -86,13 +86,13 @@ end
 
 function Process:init(...)
   local f = of(self, "Process")
-  local Name <const>, OPTIONS <const> = f.ops.constructor, f.ops.options
+  local Name <const>, known <const> = f.ops.constructor, f.ops.options
   local o = ...
   if callable(o) and type(o) ~= "table" then o = { target = o, args = select(2, ...), name = select(3, ...) } end
   if o == nil then return end
   if type(o) ~= "table" then misuse(Name, "a table of options or a function expected, got " .. type(o)) end
   for k in pairs(o) do
-    if not OPTIONS[k] then misuse(Name, format("unknown option '%s'", tostring(k))) end
+    if not known[k] then misuse(Name, format("unknown option '%s'", tostring(k))) end
   end
   if o.target ~= nil and not callable(o.target) then misuse(Name, "target must be a function") end
   if o.args ~= nil then expect(Name, "args", o.args, "table") end
@@ -539,7 +539,9 @@ end
 -- ---- for other files ------------------------------------------------------------------------
 
 core.process = {
-  class = Process, fields = fields_of, make_meta = make_meta, class_meta = class_meta, become_thread = function(m, object) me, current = m, object end, work = work, become = become, arrive = arrive, report_of = report_of, error_of = error_of, text_of = text_of,
+  class = Process, fields = fields_of, make_meta = make_meta, class_meta = class_meta,
+  become_thread = function(m) me, current = m, nil end, work = work, become = become, arrive = arrive,
+  report_of = report_of, error_of = error_of, text_of = text_of,
   identity = function() return me end, authkey = authkey,
   set_spawn = function(f) spawn = f end,
   set_start_method = function(name) start_method = name end,

@@ -1,7 +1,7 @@
 -- spawn.lua -- start_method "spawn": what a process that shares no memory with its maker is told, and what it makes of it.
 local mp, core = ...
 
-local rawget, type, next, setmetatable, pcall, getmetatable = rawget, type, next, setmetatable, pcall, getmetatable
+local rawget, type, next, pcall, getmetatable = rawget, type, next, pcall, getmetatable
 local P <const> = core.process
 local Process <const> = P.class
 

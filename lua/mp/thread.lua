@@ -44,7 +44,7 @@ function core.threaded(task)
   package.path, package.cpath = task.path, task.cpath
   _G.arg = task.arg
   if task.global then _G.mp = mp end
-  os.exit = core.thread_exit -- the program's end is not a thread's to decide
+  rawset(os, "exit", core.thread_exit) -- the program's end is not a thread's to decide
   P.set_start_method(task.method)
   P.become_thread(me)
   local self = core.thread_new {

@@ -164,9 +164,12 @@ static int run (mpi_thread_handle *t) {
   s.exit_code = -1;
   mine = &s;
   s.L = lua_newstate(allocate, &s);
-  if (s.L == NULL) return 1;
+  if (s.L == NULL) {
+    mine = NULL;
+    return 1;
+  }
   s.first.L = s.L;
-  t->ud = &s;
+  t->ud = &s; /* cppcheck-suppress autoVariables ; until `poked` is NULL again, below */
   order();
   t->poked = arm_all;
   if (atomic_load(&t->request) != MPI_STOP_NONE) arm_all(&s); /* asked before we could be */

@@ -86,8 +86,13 @@ int mpl_environment (lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   (void)clearenv();
   for (i = 1; lua_rawgeti(L, 1, i) == LUA_TSTRING; i++) {
-    char *copy = strdup(lua_tostring(L, -1)); /* putenv keeps it */
-    if (copy != NULL && strchr(copy, '=') != NULL) (void)putenv(copy);
+    const char *whole = lua_tostring(L, -1);
+    const char *equals = strchr(whole, '=');
+    if (equals != NULL) {
+      lua_pushlstring(L, whole, (size_t)(equals - whole));
+      (void)setenv(lua_tostring(L, -1), equals + 1, 1);
+      lua_pop(L, 1);
+    }
     lua_pop(L, 1);
   }
   return 0;

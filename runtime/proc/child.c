@@ -579,7 +579,7 @@ static int join_all (pid_t tid, int daemons, int64_t deadline) {
       unlist(c);
       (void)pthread_mutex_unlock(&lock);
     }
-    mpi_child_release(c);
+    mpi_child_release(c); /* NOLINT(clang-analyzer-unix.Malloc): first_child gave us a reference */
     if (rc == MP_ETIMEDOUT || rc == MP_EINTR) return rc;
   }
   return 0;

@@ -146,7 +146,7 @@ int mpi_thread_start (int (*fn) (mpi_thread_handle *t), mpi_record *task, int da
   if (rc != 0) {
     unlist(t);
     free(s);
-    mpi_thread_release(t);
+    atomic_store(&t->refs, 1); /* there is no thread to give its own back */
     mpi_thread_release(t);
     errno = rc;
     return mpi_fail_errno("pthread_create");
