@@ -160,6 +160,14 @@ void mpl_level_leave (struct mpl_codec *c) {
   c->depth--;
 }
 
+void mpl_parcels_hold (lua_State *L, const void *frame) {
+  (void)mpl_level_enter(L, mpl_codec_of(L), frame);
+}
+
+void mpl_parcels_release (lua_State *L) {
+  mpl_level_leave(mpl_codec_of(L));
+}
+
 /* ---- parcels ---- */
 
 /* Emptied; what one large message left is given back after some small ones. */

@@ -30,6 +30,11 @@ struct mpl_parcel *mpl_parcel_out (lua_State *L); /* this state's, emptied */
 struct mpl_parcel *mpl_parcel_in (lua_State *L);
 int mpl_parcel_reserve (struct mpl_parcel *p, size_t size, int nfds); /* room for that much; 0 or MP_ENOMEM */
 
+/* Lua code that runs between hold and release (a hook, while a call waits to deliver its parcel) codes in other parcels than these.
+** frame: __builtin_frame_address(0) of the function that calls both. An error that leaves that function releases. */
+void mpl_parcels_hold (lua_State *L, const void *frame);
+void mpl_parcels_release (lua_State *L);
+
 void mpl_encode (lua_State *L, int idx, struct mpl_parcel *p);
 void mpl_decode (lua_State *L, struct mpl_parcel *p, unsigned flags);
 

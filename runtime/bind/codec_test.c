@@ -297,3 +297,20 @@ TEST("two states in one thread do not mix their codecs, also when one is closed 
     lua_close(B);
   }
 }
+
+TEST("what waits in a parcel is not touched by a hook that sends") {
+  lua_State *L = open_state();
+  struct mpl_parcel *waiting = mpl_parcel_out(L), *other;
+  lua_pushliteral(L, "waiting");
+  mpl_encode(L, -1, waiting);
+  mpl_parcels_hold(L, __builtin_frame_address(0));
+  other = mpl_parcel_out(L);
+  CHECK(other != waiting);
+  lua_pushliteral(L, "sent by the hook");
+  mpl_encode(L, -1, other);
+  mpl_parcels_release(L);
+  CHECK_EQ(waiting->size, 8);
+  CHECK_MEM(waiting->data, "\xa7waiting", 8);
+  CHECK(mpl_parcel_out(L) == waiting);
+  lua_close(L);
+}

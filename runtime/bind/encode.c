@@ -863,6 +863,7 @@ static int open_userdata (struct enc *e) {
   lua_State *L = e->L;
   char text[120] = "";
   if (mpl_isobject(L, -1)) return open_handle(e);
+  if (e->how->flags & MPL_DATA_ONLY) return refuse(e, "a userdata cannot be kept here, only data");
   if (lua_getmetatable(L, -1)) {
     uint32_t id;
     int r;

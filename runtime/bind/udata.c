@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bind/codec.h"
 #include "mplua.h"
 
 static const char objects_key = 0; /* registry: weak values, light pointer of the mp_object -> userdata */
@@ -293,8 +294,10 @@ static int l_nothing (lua_State *L) {
 void mpl_interrupt (lua_State *L) {
   lua_State *m;
   luaL_checkstack(L, 4, NULL);
-  lua_pushcfunction(L, l_nothing); /* a call: hooks of this state run here, and may raise */
+  mpl_parcels_hold(L, __builtin_frame_address(0)); /* what waits to be sent is not for a hook that sends */
+  lua_pushcfunction(L, l_nothing);                 /* a call: hooks of this state run here, and may raise */
   lua_call(L, 0, 0);
+  mpl_parcels_release(L);
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   m = lua_tothread(L, -1);
   lua_pop(L, 1);

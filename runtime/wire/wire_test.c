@@ -94,9 +94,10 @@ TEST("a message is one whole item") {
 }
 
 TEST("a claim of more items than bytes is refused at once, however it is nested") {
+  static const unsigned char claim[5] = {0xdd, 0xff, 0xff, 0xff, 0xff};
   static unsigned char b[500000];
   size_t i;
-  for (i = 0; i < sizeof b; i += 5) memcpy(b + i, "\xdd\xff\xff\xff\xff", 5);
+  for (i = 0; i < sizeof b; i += 5) memcpy(b + i, claim, 5);
   CHECK_ERR(mpi_wire_check(b, sizeof b), MP_ECORRUPT);
   memset(b, 0x91, sizeof b); /* deep, but true */
   b[sizeof b - 1] = 1;
