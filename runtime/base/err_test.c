@@ -39,7 +39,7 @@ TEST("names a failed system call, and says what to do about descriptors") {
   CHECK_STR(mp_errmsg(), "open: No such file or directory");
   CHECK_EQ(errno, ENOENT);
   errno = EMFILE;
-  CHECK_EQ(mpi_fail_errno("open"), MP_ESYS);
+  CHECK_EQ(mpi_fail_errno("open"), MP_EMFILE);
   CHECK(strstr(mp_errmsg(), "ulimit -n") != NULL);
   errno = ENOMEM;
   CHECK_EQ(mpi_fail_errno("mmap"), MP_ENOMEM);
