@@ -250,7 +250,7 @@ stress: all programs
 C_FILES := $(sort $(wildcard runtime/*/*.c))
 
 lint: layers
-	@sh spec/support/lint.sh "$(LUA_INC)" $(C_FILES)
+	@DEEP=$(DEEP) sh spec/support/lint.sh "$(LUA_INC)" $(C_FILES)
 
 layers:
 	@awk -f spec/support/layers.awk $(sort $(wildcard runtime/*.h runtime/*/*.c runtime/*/*.h))
@@ -286,6 +286,7 @@ help:
 #? make ctest            the C tests of this mode       WORDS="..." only cases with such names
 #? make specs            the Lua specs of this mode     SPEC="spec/queue_spec.lua" only these
 #? make lint             layers, compiler warnings, clang-tidy, cppcheck, luacheck
+#?   DEEP=1              with the path-sensitive analyzer, which takes minutes
 #? make layers           includes point down only
 #? make bench            the table of speeds (ROW=lock,queue_int only these; RUNS=3)     make bench-plot   docs/bench.svg
 #? make stress SECONDS=60   the stress programs
