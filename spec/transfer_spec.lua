@@ -408,6 +408,14 @@ describe("a class", function()
     assert.error_matches(function() mp.register("x", {}, { dump = 1 }) end, "'dump' must be a function")
   end)
 
+  it("whose dump changes a table that is being sent is refused", function()
+    local list = { 1, false, 3 }
+    local Meddler = { __name = "Meddler" }
+    mp.register("Meddler", Meddler, { dump = function() list[3] = nil return 1 end, load = function(v) return v end })
+    list[2] = setmetatable({}, Meddler)
+    assert.matches("changed while it was being sent", refused(list).reason)
+  end)
+
   it("may send and receive messages itself while it is dumped and loaded", function()
     local q = mp.Queue()
     local Chatty = { __name = "Chatty" }

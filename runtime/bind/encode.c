@@ -330,6 +330,13 @@ static void not_an_array (struct enc *e, struct mpl_frame *f) {
   f->i = 0;
 }
 
+/* Code that runs meanwhile (dump functions, finalizers) may change a table that has been counted. */
+static int end_table (struct enc *e, struct mpl_frame *f, int map) {
+  if (!f->flag) set_head(e, f->mark, map, f->i);
+  else if (f->i != f->n) return refuse(e, "a table changed while it was being sent");
+  return DONE;
+}
+
 static int step_array (struct enc *e, int first) {
   lua_State *L = e->L;
   size_t me = e->depth - 1;
@@ -362,8 +369,7 @@ static int step_array (struct enc *e, int first) {
     lua_pop(L, 1);
     f->i++;
   }
-  if (!f->flag) set_head(e, f->mark, 0, f->i);
-  return DONE;
+  return end_table(e, f, 0);
 }
 
 /* Stack: table key value. How many pairs there are; what is written behind the head moves along. */
@@ -411,8 +417,7 @@ static int step_map (struct enc *e, int first) {
     lua_pop(L, 1);
     f->i++;
   }
-  if (!f->flag) set_head(e, f->mark, 1, f->i);
-  return DONE;
+  return end_table(e, f, 1);
 }
 
 static int step_table (struct enc *e) {
@@ -998,7 +1003,7 @@ static int raise (struct enc *e) {
   struct path p;
   find_path(e, &p);
   (void)lua_checkstack(L, 12);
-  lua_replace(L, e->top + 1); /* the reason; the value itself stays where the caller has it */
+  if (lua_gettop(L) > e->top + 1) lua_replace(L, e->top + 1); /* the reason; the value itself stays where the caller has it */
   lua_settop(L, e->top + 1);
   mpl_level_leave(e->c);
   mpl_push_where(L);
