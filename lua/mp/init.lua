@@ -2,6 +2,6 @@
 -- `core` is the private table of C functions; core.methods[name] is the method table of a type.
 local mp, core = ...
 
-for _, name in ipairs { "errors", "explain", "process", "spawn", "sandbox", "thread", "containers" } do core.load(name) end
+for _, name in ipairs { "errors", "explain", "process", "spawn", "sandbox", "thread", "containers", "progress", "pool" } do core.load(name) end
 
 return mp

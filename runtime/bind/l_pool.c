@@ -1,0 +1,1106 @@
+/* l_pool.c -- what lua/mp/pool.lua stands on: the owner's userdata over runtime/pool/pool.h, and a worker's loop.
+** Owner    mp.Pool is struct l_pool; user value 1 its fields (Lua's), 2 the functions it knows by their bytes, 3 those that cannot
+**          change by identity (weak keys).
+** Worker   takes a task, decodes, calls, encodes, answers: all in C under one protected call a task, on a Lua thread of its own, so that
+**          tracebacks end where the task began.
+** Stopping SIGALRM in a worker means: look whether your task's time is up or its owner wants it no more. The handler sets a hook that raises at
+**          each instruction until the task's function has returned, whatever that catches; if it has not returned after a grace (C code,
+**          a finalizer, another coroutine) the process ends itself. Nobody else need be awake for that.
+*/
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "bind/codec.h"
+#include "bind/udata.h"
+#include "bind/wait.h"
+#include "pool/pool.h"
+#include "proc/thread.h"
+
+#define POOL "mp.Pool"
+#define RESULT "mp.AsyncResult"
+#define FUNCTION "mp.Pool.function"
+
+enum mode { MODE_CALL = 1, MODE_EACH, MODE_STAR }; /* one call; one for each item; the same with items that are lists of arguments */
+
+enum status { /* of an answer; lua/mp/pool.lua has the same numbers */
+  VALUE = 1, /* the one result */
+  NONE,      /* there was none */
+  MANY,      /* a table of them, with n */
+  LIST,      /* of `item` results */
+  FAILED,    /* { error, results before it }; the failure of number `item` */
+  SKIPPED,   /* cancelled before it was begun, or between two items */
+  READY,     /* a worker is: its initializer has returned */
+  INIT_FAILED,
+  RETIRED    /* a worker has done its number of tasks */
+};
+
+#define GRACE_NS (300 * MPI_NS_PER_MS) /* for a stopped task to come to its end */
+#define BATCH 256
+#define FUNCTIONS_KEPT 256
+
+/* ================ the owner ================ */
+
+struct l_pool {
+  struct mpi_pool p;
+  pid_t owner;
+  int epoll, timer; /* what mp.wait polls beside the bell */
+  unsigned char *data;
+  size_t room;
+  size_t ends[BATCH];
+  int got, at; /* of the batch at hand */
+  int fds[MPI_MAX_FDS];
+  int nfds; /* of the batch's last message */
+};
+
+struct l_function { /* a function that was encoded */
+  uint32_t number;
+  uint32_t size;
+  uint64_t store;
+  int kept;
+  int nfds;
+  int fds[]; /* own copies; then the bytes, if not kept in the store */
+};
+
+static const char function_count = 0; /* its address: registry key of the last number given out */
+
+static struct l_pool *check (lua_State *L) {
+  struct l_pool *p = luaL_checkudata(L, 1, POOL);
+  luaL_argcheck(L, p->p.tasks != NULL, 1, "the pool is closed");
+  return p;
+}
+
+/* pool_new(fields, workers) -> userdata | nil, sentence */
+static int l_new (lua_State *L) {
+  struct l_pool *p;
+  struct epoll_event ev;
+  lua_Integer n = luaL_checkinteger(L, 2);
+  luaL_checktype(L, 1, LUA_TTABLE);
+  p = lua_newuserdatauv(L, sizeof *p, 3);
+  memset(p, 0, sizeof *p);
+  p->epoll = p->timer = -1;
+  luaL_setmetatable(L, POOL);
+  lua_pushvalue(L, 1);
+  (void)lua_setiuservalue(L, -2, 1);
+  lua_newtable(L);
+  (void)lua_setiuservalue(L, -2, 2);
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "k");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  (void)lua_setiuservalue(L, -2, 3);
+  if (mpi_pool_make((int)n, &p->p) != 0) goto failed;
+  p->owner = getpid();
+  p->epoll = epoll_create1(EPOLL_CLOEXEC);
+  p->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+  memset(&ev, 0, sizeof ev);
+  ev.events = EPOLLIN;
+  if (p->epoll < 0 || p->timer < 0 || epoll_ctl(p->epoll, EPOLL_CTL_ADD, p->timer, &ev) != 0) {
+    luaL_pushfail(L);
+    lua_pushfstring(L, "a descriptor for the pool: %s", strerror(errno));
+    return 2;
+  }
+  return 1;
+failed:
+  luaL_pushfail(L);
+  lua_pushstring(L, mp_errmsg());
+  return 2;
+}
+
+/* pool_letgo(pool): memory and descriptors. The processes are Lua's. */
+static int l_letgo (lua_State *L) {
+  struct l_pool *p = luaL_checkudata(L, 1, POOL);
+  mpi_pool_fini(&p->p);
+  while (p->nfds > 0) mpi_fd_close(&p->fds[--p->nfds]);
+  free(p->data);
+  p->data = NULL;
+  p->room = 0;
+  p->got = p->at = 0;
+  if (p->epoll >= 0) mpi_fd_close(&p->epoll);
+  if (p->timer >= 0) mpi_fd_close(&p->timer);
+  return 0;
+}
+
+/* pool_fields(v) -> table, or nil if it is no pool; the userdata is open? */
+static int l_fields (lua_State *L) {
+  if (luaL_testudata(L, 1, POOL) == NULL) return 0;
+  (void)lua_getiuservalue(L, 1, 1);
+  return 1;
+}
+
+/* pool_objects(pool) -> tasks, answers, board */
+static int l_objects (lua_State *L) {
+  struct l_pool *p = check(L);
+  mp_retain(p->p.tasks);
+  mpl_push(L, p->p.tasks);
+  mp_retain(p->p.answers);
+  mpl_push(L, p->p.answers);
+  mp_retain(p->p.board);
+  mpl_push(L, p->p.board);
+  return 3;
+}
+
+/* ---- functions ---- */
+
+static int l_function_gc (lua_State *L) {
+  struct l_function *f = luaL_checkudata(L, 1, FUNCTION);
+  while (f->nfds > 0) mpi_fd_close(&f->fds[--f->nfds]);
+  return 0;
+}
+
+/* Can its encoding change from call to call? Not if all that it refers to is the globals. */
+static int is_constant (lua_State *L, int idx) {
+  int i;
+  if (lua_iscfunction(L, idx)) return lua_getupvalue(L, idx, 1) == NULL ? 1 : (lua_pop(L, 1), 0);
+  for (i = 1; lua_getupvalue(L, idx, i) != NULL; i++) {
+    int globals;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+    globals = lua_rawequal(L, -1, -2);
+    lua_pop(L, 2);
+    if (!globals) return 0;
+  }
+  return 1;
+}
+
+/* Bytes and, for functions with handles, the identities behind the descriptors. */
+static void push_fingerprint (lua_State *L, const struct mpl_parcel *out) {
+  luaL_Buffer b;
+  int i;
+  luaL_buffinit(L, &b);
+  luaL_addlstring(&b, (const char *)out->data, out->size);
+  for (i = 0; i < out->nfds; i++) {
+    struct stat st;
+    uint64_t id[2] = {0, (uint64_t)out->fds[i]};
+    if (fstat(out->fds[i], &st) == 0) {
+      id[0] = (uint64_t)st.st_dev;
+      id[1] = (uint64_t)st.st_ino;
+    }
+    luaL_addlstring(&b, (const char *)id, sizeof id);
+  }
+  luaL_pushresult(&b);
+}
+
+static lua_Integer next_number (lua_State *L) {
+  lua_Integer n;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &function_count);
+  n = lua_tointeger(L, -1) + 1;
+  lua_pop(L, 1);
+  lua_pushinteger(L, n);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &function_count);
+  return n;
+}
+
+#define INLINE_MOST 512u /* bytes of a function that go along with each task */
+
+/* pool_function(pool, f, who) -> what the workers are told about f. Raises what mpl_encode raises. */
+static int l_function (lua_State *L) {
+  struct l_pool *p = check(L);
+  struct mpl_encoding how = {NULL, "f", NULL, 0};
+  struct mpl_parcel *out;
+  struct l_function *f;
+  uint64_t where = 0;
+  int constant, kept, i;
+  how.who = luaL_checkstring(L, 3);
+  lua_settop(L, 3);
+  constant = lua_isfunction(L, 2) && is_constant(L, 2);
+  (void)lua_getiuservalue(L, 1, 3); /* 4 */
+  if (constant) {
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, 4) != LUA_TNIL) return 1;
+    lua_pop(L, 1);
+  }
+  out = mpl_parcel_out(L);
+  mpl_encode_as(L, 2, out, &how);
+  push_fingerprint(L, out); /* 5 */
+  (void)lua_getiuservalue(L, 1, 2); /* 6 */
+  lua_pushvalue(L, 5);
+  if (lua_rawget(L, 6) == LUA_TNIL) {
+    lua_pop(L, 1);
+    kept = out->nfds == 0 && out->size > INLINE_MOST && mpi_pool_keep(&p->p, out->data, out->size, &where) == 0;
+    f = lua_newuserdatauv(L, sizeof *f + (size_t)out->nfds * sizeof(int) + (kept ? 0 : out->size), 0);
+    memset(f, 0, sizeof *f);
+    luaL_setmetatable(L, FUNCTION);
+    f->size = (uint32_t)out->size;
+    f->store = where;
+    f->kept = kept;
+    for (i = 0; i < out->nfds; i++) {
+      int fd = fcntl(out->fds[i], F_DUPFD_CLOEXEC, 3);
+      if (fd < 0) return luaL_error(L, "a descriptor that the function needs: %s", strerror(errno));
+      f->fds[f->nfds++] = fd;
+    }
+    if (!kept) memcpy(f->fds + f->nfds, out->data, out->size);
+    f->number = (uint32_t)next_number(L);
+    lua_pushvalue(L, 5);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, 6);
+  }
+  if (constant) {
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, 4);
+  }
+  return 1;
+}
+
+/* pool_forget(pool): functions that were kept; only while no task is about. */
+static int l_forget (lua_State *L) {
+  struct l_pool *p = check(L);
+  lua_newtable(L);
+  (void)lua_setiuservalue(L, 1, 2);
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "k");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  (void)lua_setiuservalue(L, 1, 3);
+  mpi_pool_forget(&p->p);
+  return 0;
+}
+
+/* pool_kept(pool) -> bytes in the store */
+static int l_kept (lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)check(L)->p.store_used);
+  return 1;
+}
+
+/* ---- tasks ---- */
+
+/* pool_submit(pool, function, mode, value, count, timeout, who) -> number | nil ("full") */
+static int l_submit (lua_State *L) {
+  struct l_pool *p = check(L);
+  struct l_function *f = luaL_checkudata(L, 2, FUNCTION);
+  struct mpl_encoding how = {NULL, NULL, NULL, 0};
+  struct mpl_parcel *out;
+  struct mpi_pool_task head;
+  struct mpi_pool_part function, args;
+  int rc;
+  memset(&head, 0, sizeof head);
+  head.mode = (uint16_t)luaL_checkinteger(L, 3);
+  head.count = (uint32_t)luaL_checkinteger(L, 5);
+  if (!lua_isnoneornil(L, 6)) {
+    lua_Number s = luaL_checknumber(L, 6);
+    head.timeout = s > 1e9 ? 0 : s < 1e-6 ? 1000 : (int64_t)(s * 1e9);
+  }
+  how.who = luaL_checkstring(L, 7);
+  how.root = head.mode == MODE_CALL ? "args" : "list";
+  out = mpl_parcel_out(L);
+  mpl_encode_as(L, 4, out, &how);
+  head.function = f->number;
+  head.ffds = (uint16_t)f->nfds;
+  memset(&function, 0, sizeof function);
+  if (f->kept) {
+    head.store = f->store;
+    head.ssize = f->size;
+  } else {
+    head.fsize = f->size;
+    function.data = f->fds + f->nfds;
+    function.size = f->size;
+  }
+  function.fds = f->fds;
+  function.nfds = f->nfds;
+  args.data = out->data;
+  args.size = out->size;
+  args.fds = out->fds;
+  args.nfds = out->nfds;
+  rc = mpi_pool_submit(&p->p, &head, &function, &args, 0);
+  if (rc == MP_ETIMEDOUT) return 0;
+  if (rc != 0) return mpl_raise(L, how.who, rc);
+  lua_pushinteger(L, (lua_Integer)head.id);
+  return 1;
+}
+
+struct decoding {
+  struct mpl_parcel parcel;
+};
+
+static int decode (lua_State *L) {
+  struct decoding *d = lua_touserdata(L, 1);
+  lua_settop(L, 0);
+  mpl_decode(L, &d->parcel, MPL_TRUST_CODE);
+  return 1;
+}
+
+/* Makes sure that there is a message at hand. 0, or a negative code. */
+static int fill (lua_State *L, struct l_pool *p, int64_t deadline) {
+  int rc = MP_EINTR, tried = 0;
+  while (p->at == p->got) {
+    struct mpi_sink sink;
+    memset(&sink, 0, sizeof sink);
+    if (p->room == 0) {
+      p->data = malloc(64 * 1024);
+      if (p->data == NULL) return MP_ENOMEM;
+      p->room = 64 * 1024;
+    }
+    sink.data = p->data;
+    sink.room = p->room;
+    sink.fds = p->fds;
+    sink.ends = p->ends;
+    p->got = p->at = 0;
+    if (!tried || deadline == 0) {
+      rc = mpi_ring_get(mpi_queue_ring(p->p.answers), &sink, BATCH, &p->got, 0);
+    } else {
+      mpl_enter(L); /* only now: it takes time */
+      rc = mpi_ring_get(mpi_queue_ring(p->p.answers), &sink, BATCH, &p->got, deadline);
+      mpl_leave();
+    }
+    p->nfds = sink.nfds;
+    if (rc == MP_E2BIG) {
+      unsigned char *bigger = realloc(p->data, sink.size);
+      if (bigger == NULL) return MP_ENOMEM;
+      p->data = bigger;
+      p->room = sink.size;
+    } else if (rc == MP_EINTR) {
+      mpl_interrupt(L);
+    } else if (rc == MP_ETIMEDOUT && !tried && deadline != 0) {
+      tried = 1;
+    } else if (rc != 0) {
+      return rc;
+    }
+  }
+  return 0;
+}
+
+/* pool_next(pool, timeout) -> nothing | number, status, worker, item, work, wait, value. A value that cannot be decoded: status 0 and the
+** error. */
+static int l_next (lua_State *L) {
+  struct l_pool *p = check(L);
+  int64_t deadline = mpl_deadline(L, 2);
+  struct mpi_pool_answer head;
+  struct decoding d;
+  size_t start, size;
+  int rc, top;
+  lua_settop(L, 2);
+  rc = fill(L, p, deadline);
+  if (rc == MP_ETIMEDOUT || rc == MP_ECLOSED) return 0;
+  if (rc != 0) return mpl_raise(L, "pool", rc);
+  start = p->at == 0 ? 0 : p->ends[p->at - 1];
+  size = p->ends[p->at] - start;
+  p->at++;
+  memset(&d, 0, sizeof d);
+  if (p->at == p->got) { /* descriptors come with the last one */
+    d.parcel.fds = p->fds;
+    d.parcel.nfds = d.parcel.fds_room = p->nfds;
+    p->nfds = 0;
+  }
+  if (size < sizeof head) return luaL_error(L, "pool: an answer is malformed");
+  memcpy(&head, p->data + start, sizeof head);
+  top = lua_gettop(L);
+  lua_pushinteger(L, (lua_Integer)head.id);
+  lua_pushinteger(L, head.status);
+  lua_pushinteger(L, head.worker < (uint32_t)p->p.workers ? (lua_Integer)head.worker + 1 : 1);
+  lua_pushinteger(L, head.item);
+  lua_pushinteger(L, head.work);
+  lua_pushinteger(L, head.wait);
+  size -= sizeof head;
+  if (size == 0) return 6;
+  d.parcel.data = p->data + start + sizeof head;
+  d.parcel.size = d.parcel.room = size;
+  lua_pushcfunction(L, decode);
+  lua_pushlightuserdata(L, &d);
+  if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
+    lua_pushinteger(L, 0);
+    lua_replace(L, top + 2);
+  }
+  if (p->at == p->got && p->room > ((size_t)1 << 20)) { /* a large one was rare */
+    free(p->data);
+    p->data = NULL;
+    p->room = 0;
+  }
+  return 7;
+}
+
+/* ---- the board ---- */
+
+static int check_worker (lua_State *L, const struct l_pool *p) {
+  lua_Integer i = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, i >= 1 && i <= p->p.workers, 2, "no such worker");
+  return (int)i - 1;
+}
+
+/* pool_victim(pool, worker) -> number or nil, state, item, stopped */
+static int l_victim (lua_State *L) {
+  struct l_pool *p = check(L);
+  int w = check_worker(L, p);
+  uint64_t id;
+  if (mpi_pool_victim(&p->p, w, &id)) lua_pushinteger(L, (lua_Integer)id);
+  else lua_pushnil(L);
+  lua_pushinteger(L, mpi_load(&p->p.slots[w].state));
+  lua_pushinteger(L, mpi_load(&p->p.slots[w].item));
+  lua_pushinteger(L, mpi_load(&p->p.slots[w].stopped));
+  return 4;
+}
+
+static int l_reset (lua_State *L) {
+  struct l_pool *p = check(L);
+  mpi_pool_reset(&p->p, check_worker(L, p));
+  return 0;
+}
+
+/* pool_late(pool, worker) -> by how many seconds the running item is late, or nil */
+static int l_late (lua_State *L) {
+  struct l_pool *p = check(L);
+  struct mpi_pool_slot *s = &p->p.slots[check_worker(L, p)];
+  int64_t deadline = (int64_t)mpi_load(&s->deadline);
+  int64_t now = mp_now();
+  if (!mpi_load(&s->running) || deadline == 0 || now < deadline) return 0;
+  lua_pushnumber(L, (lua_Number)(now - deadline) / 1e9);
+  return 1;
+}
+
+/* pool_cancel(pool, number, on) */
+static int l_cancel (lua_State *L) {
+  struct l_pool *p = check(L);
+  mpi_pool_cancel(&p->p, (uint64_t)luaL_checkinteger(L, 2), lua_toboolean(L, 3));
+  return 0;
+}
+
+/* pool_stop(pool, number) -> worker that has it in hand and is now told to stop it, or nil. The caller sends the signal. */
+static int l_stop (lua_State *L) {
+  struct l_pool *p = check(L);
+  uint64_t id = (uint64_t)luaL_checkinteger(L, 2);
+  int w = mpi_pool_holder(&p->p, id);
+  if (w < 0) return 0;
+  mpi_store(&p->p.slots[w].stop, id + 1);
+  lua_pushinteger(L, w + 1);
+  return 1;
+}
+
+/* pool_holder(pool, number) -> does a worker have it in hand? */
+static int l_holder (lua_State *L) {
+  struct l_pool *p = check(L);
+  lua_pushboolean(L, mpi_pool_holder(&p->p, (uint64_t)luaL_checkinteger(L, 2)) >= 0);
+  return 1;
+}
+
+/* pool_end(pool, drop): no more tasks; workers end when all are done (or at once) */
+static int l_end (lua_State *L) {
+  struct l_pool *p = check(L);
+  (void)mpi_ring_close(mpi_queue_ring(p->p.tasks), lua_toboolean(L, 2));
+  return 0;
+}
+
+/* pool_queued(pool) -> tasks that nobody has taken, answers that the owner has not */
+static int l_queued (lua_State *L) {
+  struct l_pool *p = check(L);
+  lua_pushinteger(L, mpi_ring_size(mpi_queue_ring(p->p.tasks)));
+  lua_pushinteger(L, (lua_Integer)mpi_ring_size(mpi_queue_ring(p->p.answers)) + p->got - p->at);
+  return 2;
+}
+
+/* ---- results, and mp.wait ---- */
+
+struct l_result {
+  int nothing;
+};
+
+/* pool_result(fields) -> mp.AsyncResult */
+static int l_result (lua_State *L) {
+  struct l_result *r;
+  r = lua_newuserdatauv(L, sizeof *r, 1);
+  r->nothing = 0;
+  luaL_setmetatable(L, RESULT);
+  lua_pushvalue(L, 1);
+  (void)lua_setiuservalue(L, -2, 1);
+  return 1;
+}
+
+static int l_result_fields (lua_State *L) {
+  if (luaL_testudata(L, 1, RESULT) == NULL) return 0;
+  (void)lua_getiuservalue(L, 1, 1);
+  return 1;
+}
+
+/* pool_watch(pool, fd, on): mp.wait looks at a worker's pidfd, too */
+static int l_watch (lua_State *L) {
+  struct l_pool *p = check(L);
+  struct epoll_event ev;
+  memset(&ev, 0, sizeof ev);
+  ev.events = EPOLLIN;
+  (void)epoll_ctl(p->epoll, lua_toboolean(L, 3) ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, (int)luaL_checkinteger(L, 2), &ev);
+  return 0;
+}
+
+/* pool_timer(pool, seconds): mp.wait wakes then; 0 turns it off */
+static int l_timer (lua_State *L) {
+  struct l_pool *p = check(L);
+  struct itimerspec it;
+  lua_Number s = luaL_checknumber(L, 2);
+  memset(&it, 0, sizeof it);
+  if (s > 0) it.it_value = mpi_timespec((int64_t)(s * 1e9) + 1);
+  (void)timerfd_settime(p->timer, 0, &it, NULL);
+  return 0;
+}
+
+static int wait_ready (lua_State *L, int idx) {
+  int ready;
+  idx = lua_absindex(L, idx);
+  luaL_checkstack(L, 6, NULL);
+  (void)luaL_getmetafield(L, idx, "__ready");
+  lua_pushvalue(L, idx);
+  lua_call(L, 1, 1);
+  ready = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return ready;
+}
+
+static int wait_poll (lua_State *L, int idx, struct pollfd *fd) {
+  struct l_pool *p;
+  int n = 0;
+  luaL_checkstack(L, 4, NULL);
+  (void)lua_getiuservalue(L, idx, 1);
+  lua_getfield(L, -1, "pool");
+  p = luaL_testudata(L, -1, POOL);
+  if (p != NULL && p->p.answers != NULL) {
+    struct mpi_ring *r = mpi_queue_ring(p->p.answers);
+    (void)mpi_ring_arm(r);
+    fd[n].fd = r->bell_fd;
+    fd[n++].events = POLLIN;
+    fd[n].fd = p->epoll;
+    fd[n++].events = POLLIN;
+  }
+  lua_pop(L, 2);
+  return n;
+}
+
+static void wait_tidy (lua_State *L, int idx) {
+  struct l_pool *p;
+  luaL_checkstack(L, 4, NULL);
+  (void)lua_getiuservalue(L, idx, 1);
+  lua_getfield(L, -1, "pool");
+  p = luaL_testudata(L, -1, POOL);
+  if (p != NULL && p->p.answers != NULL) {
+    uint64_t times;
+    mpi_ring_tidy(mpi_queue_ring(p->p.answers));
+    (void)!read(p->timer, &times, sizeof times);
+  }
+  lua_pop(L, 2);
+}
+
+static const mpl_waitable waitable = {wait_ready, wait_poll, wait_tidy};
+
+/* ================ a worker ================ */
+
+struct worker {
+  struct mpi_pool p;
+  int index;
+  int thread; /* not a process of its own: no signals */
+  struct mpi_pool_slot *slot;
+  lua_State *main, *L; /* L: the thread that tasks run on */
+  volatile sig_atomic_t running;
+  volatile sig_atomic_t stopping; /* enum mpi_stop_reason, once the hook is set */
+  volatile int64_t stopping_since;
+  uint64_t id; /* task at hand */
+  const char *phase;
+  struct mpi_pool_task head;
+  unsigned char *data;
+  size_t room, size;
+  int fds[MPI_MAX_FDS];
+  int nfds, fds_used; /* those below fds_used have another owner now */
+  int functions;      /* kept */
+  uint32_t item;
+  int64_t work, wait;
+};
+
+static _Thread_local struct worker *self;
+
+static void stop_hook (lua_State *L, lua_Debug *ar) {
+  (void)ar;
+  if (self == NULL || !self->running) {
+    lua_sethook(L, NULL, 0, 0);
+    return;
+  }
+  luaL_error(L, self->stopping == MPI_STOPPED_TIMEOUT ? "the task's time is up" : "the task was cancelled");
+}
+
+static void arm_timer (int64_t ns) {
+  struct itimerval it;
+  memset(&it, 0, sizeof it);
+  if (ns > 0) {
+    it.it_value.tv_sec = (time_t)(ns / MPI_NS_PER_S);
+    it.it_value.tv_usec = (suseconds_t)(ns % MPI_NS_PER_S / 1000) + 1;
+    if (it.it_value.tv_usec >= 1000000) {
+      it.it_value.tv_sec++;
+      it.it_value.tv_usec = 0;
+    }
+  }
+  (void)setitimer(ITIMER_REAL, &it, NULL);
+}
+
+/* Async-signal-safe but for lua_sethook, which is made for this. */
+static void look_whether_to_stop (struct worker *w) {
+  int64_t now = mp_now();
+  int64_t deadline = (int64_t)mpi_load(&w->slot->deadline);
+  int reason = MPI_STOPPED_NOT;
+  if (!w->running) return;
+  if (mpi_load(&w->slot->stop) == w->id + 1) reason = MPI_STOPPED_CANCEL;
+  else if (deadline != 0 && now >= deadline) reason = MPI_STOPPED_TIMEOUT;
+  if (reason == MPI_STOPPED_NOT) {
+    if (deadline != 0 && !w->thread) arm_timer(deadline - now + 1000);
+  } else if (w->stopping == 0) {
+    const int all = LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT;
+    w->stopping = reason;
+    w->stopping_since = now;
+    lua_sethook(w->L, stop_hook, all, 1);
+    lua_sethook(w->main, stop_hook, all, 1); /* so that blocked calls notice: bind/udata.c */
+    if (!w->thread) arm_timer(GRACE_NS);
+  } else if (w->thread) {
+    return;
+  } else if (now - w->stopping_since >= GRACE_NS) {
+    mpi_store(&w->slot->stopped, (uint32_t)w->stopping);
+    (void)kill(getpid(), SIGKILL);
+  } else {
+    arm_timer(GRACE_NS - (now - w->stopping_since) + 1000);
+  }
+}
+
+static void on_alarm (int sig) {
+  int saved = errno;
+  (void)sig;
+  if (self != NULL) look_whether_to_stop(self);
+  errno = saved;
+}
+
+static void begin_item (struct worker *w, int64_t now) {
+  if (w->head.timeout == 0) return;
+  mpi_store(&w->slot->deadline, (uint64_t)(now + w->head.timeout));
+  if (!w->thread) arm_timer(w->head.timeout);
+}
+
+static void end_running (struct worker *w) {
+  if (!w->running) return;
+  w->running = 0; /* from here on the handler leaves us alone */
+  mpi_compiler_barrier();
+  mpi_store(&w->slot->running, 0);
+  if (w->head.timeout != 0 || w->stopping) {
+    if (!w->thread) arm_timer(0);
+    mpi_store(&w->slot->deadline, 0);
+  }
+  if (w->stopping) {
+    if (lua_gethook(w->L) == stop_hook) lua_sethook(w->L, NULL, 0, 0);
+    if (lua_gethook(w->main) == stop_hook) lua_sethook(w->main, NULL, 0, 0);
+  }
+}
+
+static void begin_running (struct worker *w) {
+  w->stopping = 0;
+  mpi_store_relaxed(&w->slot->item, 0);
+  mpi_store_release(&w->slot->running, 1);
+  mpi_compiler_barrier();
+  w->running = 1;
+  if (mpi_load(&w->slot->stop) == w->id + 1) look_whether_to_stop(w);
+}
+
+/* Pushes the function of the task. Upvalue 1: those that are known, by number. */
+static void push_function (lua_State *L, struct worker *w) {
+  struct mpl_parcel p;
+  const unsigned char *bytes = w->data + sizeof w->head;
+  size_t size = w->head.fsize;
+  if (w->head.ffds > w->nfds || size > w->size - sizeof w->head) luaL_error(L, "a task is malformed");
+  if (lua_rawgeti(L, lua_upvalueindex(1), w->head.function) != LUA_TNIL) {
+    while (w->fds_used < w->head.ffds) (void)close(w->fds[w->fds_used++]);
+    return;
+  }
+  lua_pop(L, 1);
+  if (size == 0) {
+    size = w->head.ssize;
+    bytes = mpi_pool_kept(&w->p, w->head.store, size);
+    if (bytes == NULL) luaL_error(L, "a task is malformed");
+  }
+  memset(&p, 0, sizeof p);
+  p.data = (unsigned char *)(uintptr_t)bytes;
+  p.size = p.room = size;
+  p.fds = w->fds;
+  p.nfds = p.fds_room = w->head.ffds;
+  w->fds_used = w->head.ffds;
+  mpl_decode(L, &p, MPL_TRUST_CODE);
+  if (++w->functions > FUNCTIONS_KEPT) { /* those in use are sent again */
+    lua_newtable(L);
+    lua_replace(L, lua_upvalueindex(1));
+    w->functions = 1;
+  }
+  lua_pushvalue(L, -1);
+  lua_rawseti(L, lua_upvalueindex(1), w->head.function);
+}
+
+static void push_arguments (lua_State *L, struct worker *w) {
+  struct mpl_parcel p;
+  size_t at = sizeof w->head + w->head.fsize;
+  memset(&p, 0, sizeof p);
+  p.data = w->data + at;
+  p.size = p.room = w->size - at;
+  p.fds = w->fds + w->fds_used;
+  p.nfds = p.fds_room = w->nfds - w->fds_used;
+  w->fds_used = w->nfds;
+  mpl_decode(L, &p, MPL_TRUST_CODE);
+}
+
+/* The list at idx as arguments; gives how many. */
+static int unpack (lua_State *L, int idx) {
+  lua_Integer i, n;
+  int ok;
+  if (!lua_istable(L, idx)) return luaL_error(L, "a list of arguments expected, got %s", luaL_typename(L, idx));
+  lua_getfield(L, idx, "n");
+  n = lua_tointegerx(L, -1, &ok);
+  lua_pop(L, 1);
+  if (!ok) n = luaL_len(L, idx);
+  if (n < 0 || n > 1000000 || !lua_checkstack(L, (int)n + 8)) return luaL_error(L, "too many arguments");
+  for (i = 1; i <= n; i++) lua_geti(L, idx, i);
+  return (int)n;
+}
+
+static void send_answer (lua_State *L, struct worker *w, int status, const struct mpl_parcel *out) {
+  struct mpi_pool_answer head;
+  struct mpi_pool_part value;
+  int rc;
+  memset(&head, 0, sizeof head);
+  memset(&value, 0, sizeof value);
+  head.id = w->id;
+  head.work = w->work;
+  head.wait = w->wait;
+  head.worker = (uint32_t)w->index;
+  head.item = w->item;
+  head.status = (uint16_t)status;
+  if (out != NULL) {
+    value.data = out->data;
+    value.size = out->size;
+    value.fds = out->fds;
+    value.nfds = out->nfds;
+  }
+  rc = mpi_pool_answer(&w->p, &head, &value, MP_NEVER);
+  if (rc == MP_ECLOSED) return; /* nobody wants it */
+  if (rc != 0) luaL_error(L, "%s", mp_errmsg());
+}
+
+/* Stack: function at 1, arguments at 2. Gives the status and leaves the value at the top. */
+static int call_once (lua_State *L, struct worker *w) {
+  int base = lua_gettop(L), n;
+  lua_pushvalue(L, 1);
+  n = unpack(L, 2);
+  begin_running(w);
+  begin_item(w, mp_now());
+  lua_call(L, n, LUA_MULTRET);
+  end_running(w);
+  n = lua_gettop(L) - base;
+  if (n == 0) return NONE;
+  if (n == 1) return VALUE;
+  lua_createtable(L, n, 1);
+  lua_insert(L, base + 1);
+  lua_pushinteger(L, n);
+  lua_setfield(L, base + 1, "n");
+  for (; n > 0; n--) lua_rawseti(L, base + 1, n);
+  return MANY;
+}
+
+static int call_each (lua_State *L, struct worker *w) {
+  uint32_t i;
+  int star = w->head.mode == MODE_STAR;
+  luaL_checktype(L, 2, LUA_TTABLE);
+  lua_createtable(L, (int)w->head.count, 0); /* 3 */
+  lua_pushvalue(L, 3);
+  lua_replace(L, lua_upvalueindex(2)); /* what there is, if one fails */
+  begin_running(w);
+  for (i = 1; i <= w->head.count; i++) {
+    int n = 1;
+    mpi_store_relaxed(&w->slot->item, i);
+    w->item = i;
+    if (i > 1 && mpi_pool_is_cancelled(&w->p, w->id)) {
+      end_running(w);
+      return SKIPPED;
+    }
+    lua_pushvalue(L, 1);
+    lua_rawgeti(L, 2, i);
+    if (star) {
+      n = unpack(L, 5);
+      lua_remove(L, 5);
+    }
+    begin_item(w, w->head.timeout != 0 ? mp_now() : 0);
+    lua_call(L, n, 1);
+    lua_rawseti(L, 3, i);
+  }
+  end_running(w);
+  return LIST;
+}
+
+/* One task, from its bytes to the answer. Raises for what fails. */
+static int run_task (lua_State *L) {
+  struct worker *w = self;
+  struct mpl_encoding how = {"pool", "result", NULL, 0};
+  struct mpl_parcel *out = NULL;
+  int64_t start;
+  int status;
+  lua_settop(L, 0);
+  w->phase = "decode";
+  push_function(L, w);
+  push_arguments(L, w);
+  w->phase = "run";
+  start = mp_now();
+  w->wait = start - w->wait;
+  w->work = -start; /* so that a failure can finish the sum */
+  status = w->head.mode == MODE_CALL ? call_once(L, w) : call_each(L, w);
+  w->work = mp_now() - start;
+  w->phase = "encode";
+  if (status != NONE && status != SKIPPED) {
+    out = mpl_parcel_out(L);
+    mpl_encode_as(L, -1, out, &how);
+  }
+  send_answer(L, w, status, out);
+  return 0;
+}
+
+static const char traceback_key = 0;
+
+static int message_handler (lua_State *L) {
+  struct worker *w = self;
+  if (w->running && w->stopping) end_running(w); /* else the hook raises here, too */
+  luaL_traceback(L, L, NULL, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
+  return 1;
+}
+
+/* failure(error, traceback, phase, stopped, memory) -> parts; then the answer. Arguments: failure, error, results before it, memory?, shall the
+** error be turned into text? */
+static int send_failure (lua_State *L) {
+  struct worker *w = self;
+  struct mpl_encoding how = {"pool", "error", NULL, 0};
+  struct mpl_parcel *out;
+  static const char *const why[] = {NULL, "timeout", "cancelled"};
+  int memory = lua_toboolean(L, 4);
+  if (lua_toboolean(L, 5)) { /* what it says, rather than what it is */
+    (void)luaL_tolstring(L, 2, NULL);
+    lua_replace(L, 2);
+  }
+  lua_settop(L, 4);
+  lua_createtable(L, 2, 0); /* 5 */
+  lua_pushvalue(L, 1);
+  lua_pushvalue(L, 2);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &traceback_key);
+  lua_pushstring(L, w->phase);
+  lua_pushstring(L, why[w->stopping]);
+  lua_pushboolean(L, memory);
+  lua_call(L, 5, 1);
+  lua_rawseti(L, 5, 1);
+  lua_pushvalue(L, 3);
+  lua_rawseti(L, 5, 2);
+  out = mpl_parcel_out(L);
+  mpl_encode_as(L, 5, out, &how);
+  send_answer(L, w, FAILED, out);
+  return 0;
+}
+
+/* Tells about the failure whose value is at the top, in as much detail as can be sent. Stack: 1 failure function, 2 run_task. */
+static void report_failure (lua_State *L, struct worker *w, int memory) {
+  int error = lua_gettop(L), attempt;
+  w->work += w->work < 0 ? mp_now() : 0;
+  for (attempt = 0; attempt < 3; attempt++) {
+    lua_pushcfunction(L, send_failure);
+    lua_pushvalue(L, 1);
+    if (attempt < 2) lua_pushvalue(L, error);
+    else lua_pushliteral(L, "the task failed, and its error cannot be sent");
+    if (attempt == 0 && w->head.mode != MODE_CALL) (void)lua_getupvalue(L, 2, 2);
+    else lua_pushnil(L);
+    lua_pushboolean(L, memory);
+    lua_pushboolean(L, attempt == 1);
+    if (lua_pcall(L, 5, 0, 0) == LUA_OK) break;
+    lua_settop(L, error);
+  }
+}
+
+/* pool_enter(tasks, answers, board, index): this process (or thread) is that worker now */
+static int l_enter (lua_State *L) {
+  struct worker *w = calloc(1, sizeof *w);
+  lua_Integer index = luaL_checkinteger(L, 4);
+  int rc;
+  if (w == NULL) return luaL_error(L, "not enough memory");
+  w->room = 4096;
+  w->data = malloc(w->room);
+  if (w->data == NULL) return luaL_error(L, "not enough memory");
+  rc = mpi_pool_bind(mpl_test(L, 1), mpl_test(L, 2), mpl_test(L, 3), &w->p);
+  if (rc != 0) return mpl_raise(L, "pool", rc);
+  luaL_argcheck(L, index >= 1 && index <= MPI_POOL_WORKERS, 4, "no such worker");
+  w->index = (int)index - 1;
+  w->slot = &w->p.slots[w->index];
+  w->thread = mpi_thread_self() != NULL;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  w->main = lua_tothread(L, -1);
+  w->L = lua_newthread(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, w);
+  self = w;
+  if (!w->thread) {
+    struct sigaction sa;
+    memset(&sa, 0, sizeof sa);
+    (void)sigemptyset(&sa.sa_mask);
+    sa.sa_handler = on_alarm;
+    (void)sigaction(SIGALRM, &sa, NULL);
+    sa.sa_handler = SIG_IGN; /* a Ctrl-C is the owner's to deal with */
+    (void)sigaction(SIGINT, &sa, NULL);
+    (void)sigemptyset(&sa.sa_mask);
+    (void)sigaddset(&sa.sa_mask, SIGALRM);
+    (void)sigprocmask(SIG_UNBLOCK, &sa.sa_mask, NULL);
+    arm_timer(0);
+  }
+  return 0;
+}
+
+/* pool_tell(status, value): about this worker itself */
+static int l_tell (lua_State *L) {
+  struct mpl_parcel *out = NULL;
+  int status = (int)luaL_checkinteger(L, 1);
+  if (self == NULL) return luaL_error(L, "not a pool's worker");
+  if (status == READY) mpi_store(&self->slot->state, MPI_WORKER_READY);
+  if (!lua_isnoneornil(L, 2)) {
+    out = mpl_parcel_out(L);
+    mpl_encode(L, 2, out);
+  }
+  self->id = UINT64_MAX >> 1;
+  send_answer(L, self, status, out);
+  return 0;
+}
+
+static int take_task (struct worker *w) {
+  struct mpi_sink sink;
+  int rc;
+  do {
+    memset(&sink, 0, sizeof sink);
+    sink.data = w->data;
+    sink.room = w->room;
+    sink.fds = w->fds;
+    rc = mpi_pool_take(&w->p, w->index, &sink, MP_NEVER);
+    if (rc == MP_E2BIG) {
+      unsigned char *bigger = realloc(w->data, sink.size);
+      if (bigger == NULL) return MP_ENOMEM;
+      w->data = bigger;
+      w->room = sink.size;
+    }
+  } while (rc == MP_E2BIG || rc == MP_EINTR);
+  w->size = sink.size;
+  w->nfds = rc == 0 ? sink.nfds : 0;
+  w->fds_used = 0;
+  return rc;
+}
+
+#define MESSAGE_KEPT ((size_t)1 << 20)
+
+static void drop_message (struct worker *w) {
+  while (w->fds_used < w->nfds) (void)close(w->fds[w->fds_used++]);
+  w->nfds = w->fds_used = 0;
+  if (w->room > MESSAGE_KEPT) {
+    unsigned char *less = realloc(w->data, 4096);
+    if (less != NULL) {
+      w->data = less;
+      w->room = 4096;
+    }
+  }
+}
+
+/* pool_work(failure, most): until there are no more tasks, or after `most`. */
+static int l_work (lua_State *L) {
+  struct worker *w = self;
+  lua_Integer most = luaL_optinteger(L, 2, 0), done = 0;
+  lua_State *T;
+  if (w == NULL) return luaL_error(L, "not a pool's worker");
+  T = w->L;
+  lua_settop(L, 2);
+  lua_settop(T, 0);
+  lua_pushvalue(L, 1);
+  lua_xmove(L, T, 1); /* 1: failure */
+  lua_newtable(T);
+  lua_pushnil(T);
+  lua_pushcclosure(T, run_task, 2); /* 2 */
+  for (;;) {
+    int rc;
+    w->wait = mp_now();
+    rc = take_task(w);
+    if (rc == MP_ECLOSED) return 0;
+    if (rc != 0) return luaL_error(L, "pool: %s", mp_errmsg());
+    w->item = 0;
+    w->work = 0;
+    w->stopping = 0;
+    if (w->size < sizeof w->head) return luaL_error(L, "pool: a task is malformed");
+    memcpy(&w->head, w->data, sizeof w->head);
+    w->id = w->head.id;
+    if (mpi_pool_is_cancelled(&w->p, w->id)) {
+      drop_message(w);
+      send_answer(L, w, SKIPPED, NULL);
+      continue;
+    }
+    lua_pushcfunction(T, message_handler); /* 3 */
+    lua_pushvalue(T, 2);
+    rc = lua_pcall(T, 0, 0, 3);
+    end_running(w);
+    if (__fpending(stdout) > 0) (void)fflush(stdout);
+    drop_message(w);
+    if (rc != LUA_OK) {
+      if (rc == LUA_ERRMEM) {
+        lua_pushnil(T);
+        lua_rawsetp(T, LUA_REGISTRYINDEX, &traceback_key);
+        (void)lua_gc(T, LUA_GCCOLLECT);
+      }
+      report_failure(T, w, rc == LUA_ERRMEM);
+    }
+    lua_settop(T, 2);
+    if (w->head.mode != MODE_CALL) {
+      lua_pushnil(T);
+      (void)lua_setupvalue(T, 2, 2);
+    }
+    if (most > 0 && ++done >= most) {
+      mpi_store(&w->slot->state, MPI_WORKER_RETIRED);
+      return 0;
+    }
+  }
+}
+
+static int l_isatty (lua_State *L) {
+  lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
+  return 1;
+}
+
+static const luaL_Reg functions[] = {
+  {"pool_new", l_new},         {"pool_letgo", l_letgo},     {"pool_fields", l_fields}, {"pool_objects", l_objects},
+  {"pool_function", l_function}, {"pool_forget", l_forget}, {"pool_kept", l_kept},     {"pool_submit", l_submit},
+  {"pool_next", l_next},       {"pool_victim", l_victim},   {"pool_reset", l_reset},   {"pool_late", l_late},
+  {"pool_cancel", l_cancel},   {"pool_stop", l_stop},       {"pool_end", l_end},       {"pool_queued", l_queued},
+  {"pool_result", l_result},   {"pool_result_fields", l_result_fields}, {"pool_watch", l_watch}, {"pool_timer", l_timer},
+  {"pool_enter", l_enter},     {"pool_tell", l_tell},       {"pool_work", l_work},     {"isatty", l_isatty},
+  {"pool_holder", l_holder},
+  {NULL, NULL}};
+
+static void new_meta (lua_State *L, const char *name, const char *field, lua_CFunction gc, const char *nosend) {
+  (void)luaL_newmetatable(L, name);
+  if (gc != NULL) {
+    lua_pushcfunction(L, gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  if (nosend != NULL) {
+    lua_pushstring(L, nosend);
+    lua_setfield(L, -2, "__nosend");
+  }
+  if (field != NULL) lua_setfield(L, -2, field);
+  else lua_pop(L, 1);
+}
+
+extern int mpl_open_pool (lua_State *L);
+
+/* Stack: core, mp. */
+int mpl_open_pool (lua_State *L) {
+  lua_pushvalue(L, -2);
+  luaL_setfuncs(L, functions, 0);
+  new_meta(L, POOL, "pool_meta", NULL, "a pool belongs to the process that made it and cannot be sent");
+  new_meta(L, RESULT, "pool_result_meta", NULL, "an async result belongs to the process that owns the pool and cannot be sent");
+  new_meta(L, FUNCTION, NULL, l_function_gc, NULL);
+  mpl_set_waitable(L, RESULT, &waitable);
+  lua_pop(L, 1);
+  return 0;
+}
