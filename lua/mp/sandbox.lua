@@ -113,7 +113,8 @@ end
 -- For spawn.lua: starts process `self`. `task` is what it is told before it is confined, `secret` after.
 function core.spawn_confined(self, f, task, secret)
   f.jail_report = core.jail_report_new()
-  task.confined = { sandbox = f.sandbox ~= nil, modules = f.plain.modules, memory = f.plain.memory, path = f.plain.read ~= nil or f.plain.write ~= nil }
+  task.confined = { sandbox = f.sandbox ~= nil, modules = f.plain.modules, memory = f.plain.memory, path = f.plain.read ~= nil or f.plain.write ~= nil,
+                    run = f.plain.run ~= nil }
   core.process_spawn_confined(self, f.daemon, task, f.jail, f.jail_report, secret)
 end
 
@@ -161,7 +162,7 @@ end
 -- ---- inside -----------------------------------------------------------------------------------
 
 -- Takes from this state what a confined script has no use for, and lets the rest tell its line.
-local function restrict(has_files)
+local function restrict(has_files, has_run)
   local note = core.jail_noted
   local load, searchpath = load, package.searchpath
   local mode_t = "t"
@@ -215,6 +216,10 @@ local function restrict(has_files)
     return f, file
   end or nil }
   _G.require = note(require)
+  if has_run then
+    P.set_start_method "fork" -- a zygote makes children of its owner, outside
+    return
+  end
   P.set_spawn(function(_, f) misuse("start", format("process %s cannot be started: a confined process has no processes of its own", f.name)) end)
   P.set_start_method "spawn"
   for name, module in pairs(package.loaded) do -- C modules that were granted
@@ -241,7 +246,7 @@ function core.enter_jail(confined)
   load_modules(confined.modules)
   collectgarbage()
   core.jail_enter(jail, report)
-  if confined.sandbox then restrict(confined.path) end
+  if confined.sandbox then restrict(confined.path, confined.run) end
   if confined.memory then core.jail_cap(confined.memory) end
   return core.jail_secret()
 end
@@ -277,7 +282,7 @@ function sandbox.apply(policy)
   load_modules(plain.modules)
   io.stdout:flush()
   checked("sandbox.apply", core.jail_apply, jail)
-  restrict(plain.read or plain.write)
+  restrict(plain.read or plain.write, plain.run)
   if plain.memory then core.jail_cap(plain.memory) end
   return true
 end
@@ -305,7 +310,7 @@ function sandbox.explain(policy)
   for _, path in ipairs(plain.read or {}) do add(granted, "read " .. path, landlock) end
   for _, path in ipairs(plain.write or {}) do add(granted, "read and write " .. path, landlock) end
   for _, path in ipairs(plain.run or {}) do add(granted, "run " .. path .. " (by sh)", landlock) end
-  for _, port in ipairs(plain.connect or {}) do add(granted, format("connect to TCP port %d, any host", port), landlock) end
+  for _, port in ipairs(plain.connect or {}) do add(granted, port == 0 and "connect to any TCP port" or format("connect to TCP port %d, any host", port), landlock) end
   for _, port in ipairs(plain.bind or {}) do add(granted, port == 0 and "listen on any free TCP port" or format("listen on TCP port %d", port), landlock) end
   if plain.dns then add(granted, "look up names (UDP, to any address)", "seccomp; the kernel cannot narrow UDP") end
   for _, name in ipairs(plain.modules or {}) do add(granted, "module " .. name, "loaded before the sandbox shuts") end
@@ -426,11 +431,14 @@ local function needs_of(list)
       local module = module_of(v.target)
       if module then need("modules", module, v)
       elseif not (path:find "^/usr/lib/.*%.so[%d.]*$" or path:find "^/lib/.*%.so[%d.]*$" or path == "/etc/ld.so.cache" or path == "/etc/localtime"
-                  or path:find "^/usr/lib/locale" or path:find "^/usr/share/zoneinfo") then
+                  or path == "/etc/locale.alias" or path:find "^/usr/lib/.*/gconv/" or path:find "^/usr/lib/locale" or path:find "^/usr/share/zoneinfo") then
         need("read", path, v)
       end
-    elseif v.need == "write" and path then need("write", path, v)
-    elseif v.need == "run" and path then
+    elseif v.need == "write" and path then
+      local there = io.open(path)
+      if there then there:close() end
+      need("write", there and path or path:match "^(.+)/[^/]*$" or path, v) -- what is gone is made again: its directory
+    elseif v.need == "run" and path and v.target ~= "a process" and v.target ~= "a shared object" then
       if not path:find "/sh$" and not path:find "/dash$" then need("run", path, v) end
     elseif v.need == "net.connect" then need("connect", tonumber(v.fix:match "%d+"), v)
     elseif v.need == "net.bind" and v.fix:find "%d" then need("bind", tonumber(v.fix:match "%d+"), v)
@@ -438,6 +446,15 @@ local function needs_of(list)
     elseif v.need == "limits.threads" then needs.threads = (needs.threads or 0) + v.count
     elseif v.need == "run" then needs.processes = needs.processes or v.where
     elseif v.need == "" then need("other", v.call .. (v.target ~= "" and " " .. v.target or ""), v)
+    end
+  end
+  if needs.processes then -- mp's own processes: more of the program that runs
+    local self = core.own_program()
+    if self then need("run", self, { where = needs.processes }) end
+  end
+  if needs.bind[0] then -- what connects to a port that the system has chosen
+    for _, port in ipairs(sorted(needs.connect)) do
+      if port >= 32768 then needs.connect[port], needs.connect[0] = nil, needs.connect[port] end
     end
   end
   -- A directory that is written covers what is read in it.
@@ -454,7 +471,7 @@ end
 local function learnt(list)
   local needs = needs_of(list)
   local lines = {}
-  local function item(text, where) lines[#lines + 1] = format("    %-44s%s", text, where and where ~= "" and "-- " .. where or "") end
+  local function item(text, where) lines[#lines + 1] = (format("    %-43s %s", text, where and where ~= "" and "-- " .. where or ""):gsub(" +$", "")) end
   local function group(kind, key, quote, indent)
     local items = sorted(needs[kind])
     if #items == 0 then return end
@@ -504,7 +521,7 @@ function core.mprun_sandbox(text, learn)
   local inside, code = core.jail_split(jail, report)
   if inside then
     if learn then tell_lines() return nil end
-    restrict(plain.read or plain.write)
+    restrict(plain.read or plain.write, plain.run)
     if plain.memory then core.jail_cap(plain.memory) end
     return nil
   end

@@ -425,6 +425,14 @@ static int l_is_root (lua_State *L) {
   return 1;
 }
 
+static int l_own_program (lua_State *L) {
+  char path[4096];
+  ssize_t n = readlink("/proc/self/exe", path, sizeof path);
+  if (n <= 0) return 0;
+  lua_pushlstring(L, path, (size_t)n);
+  return 1;
+}
+
 static const luaL_Reg functions[] = {
   {"jail_make", l_jail_make},       {"jail_report_new", l_report_new},
   {"jail_report", l_report_read},   {"process_spawn_confined", l_spawn_confined},
@@ -433,6 +441,7 @@ static const luaL_Reg functions[] = {
   {"jail_split", l_jail_split},     {"jail_cap", l_jail_cap},
   {"jail_noted", l_jail_noted},     {"landlock_abi", l_landlock_abi},
   {"seccomp_available", l_seccomp}, {"is_root", l_is_root},
+  {"own_program", l_own_program},
   {NULL, NULL}};
 
 extern int mpl_open_sandbox (lua_State *L);

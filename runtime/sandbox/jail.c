@@ -50,13 +50,17 @@ int mpi_jail_make (const struct mpi_policy *p, enum mpi_filter_form form, struct
   return mpi_filter_compile(out->features, form, &out->filter);
 }
 
+/* Files may be used freely, so that only their opening is seen; everything else that is not computing is handed over. */
 int mpi_jail_make_learner (struct mpi_jail *out) {
-  struct mpi_policy p;
-  int rc;
-  mpi_policy_init(&p);
-  rc = mpi_jail_make(&p, MPI_FILTER_LISTENER, out);
+  int rc = mpi_filter_available();
+  if (rc < 0) return rc;
+  memset(out, 0, sizeof *out);
+  out->magic = MPI_JAIL_MAGIC;
+  out->features = MPI_F_ANY | MPI_F_READ | MPI_F_WRITE;
+  out->form = MPI_FILTER_LEARN;
   out->learn = 1;
-  return rc;
+  mpi_policy_init(&out->policy);
+  return mpi_filter_compile(out->features, MPI_FILTER_LEARN, &out->filter);
 }
 
 #define HEAD offsetof(struct mpi_jail, policy)
@@ -276,7 +280,7 @@ static int close_doors (const struct mpi_jail *j, int supervisor) {
     if (getppid() != parent || parent == 1) return mpi_fail(MP_ESYS, "the supervisor is gone");
   }
   /* To see where a socket is bound or what kind it is, a supervisor without privileges must reach it. */
-  if ((j->policy.bind.n > 0 || j->policy.dns) && geteuid() < UID_BASE) dumpable = 1;
+  if ((j->policy.bind.n > 0 || j->policy.dns || j->policy.run.n > 0) && geteuid() < UID_BASE) dumpable = 1;
   if (prctl(PR_SET_DUMPABLE, dumpable, 0, 0, 0) != 0) return mpi_fail_errno("prctl(PR_SET_DUMPABLE)");
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return mpi_fail_errno("prctl(PR_SET_NO_NEW_PRIVS)");
   (void)prctl(PR_SET_MDWE, MDWE_REFUSE_EXEC_GAIN, 0, 0, 0); /* Linux 6.3; the filter refuses the same, argument by argument */

@@ -580,7 +580,7 @@ TEST("other processes are out of reach", .limit = 90) {
     {"tkill the owner", tkill_owner, REFUSED, ALL, 0},
     {"rt_sigqueueinfo", queue_signal, REFUSED, ALL, 0},
     {"pidfd_open", pidfd_of_owner, QUIET, ALL, 0},
-    {"pidfd_send_signal", pidfd_signal, REFUSED, ALL, 0},
+    {"pidfd_send_signal", pidfd_signal, REFUSED, ALL & ~RUN, 0},
     {"pidfd_getfd", pidfd_steal, ENDED, ALL, 0},
     {"PR_SET_DUMPABLE", be_dumpable, REFUSED, ALL, 0},
     {"PR_SET_PTRACER", be_traced, REFUSED, ALL, 1},
@@ -824,7 +824,7 @@ TEST("the network and shared names are out of reach", .limit = 90) {
     {"a crypto socket", s_alg, REFUSED, ALL, 1},
     {"multipath TCP", s_mptcp, REFUSED, ALL, 1},
     {"SCTP", s_sctp, REFUSED, ALL, 1},
-    {"socketpair", pair, REFUSED, ALL, 0},
+    {"socketpair", pair, REFUSED, ALL & ~RUN, 0},
     {"connect to another port", connect_bad, REFUSED, ALL, 0},
     {"connect to a unix socket", connect_unix, REFUSED, ALL, 0},
     {"MSG_FASTOPEN by sendto", fastopen, REFUSED, ALL, 1},
@@ -836,8 +836,8 @@ TEST("the network and shared names are out of reach", .limit = 90) {
     {"shmget", sysv_memory, REFUSED, ALL, 1},
     {"/dev/shm", posix_memory, REFUSED, ALL, 0},
     {"mq_open", message_queue, REFUSED, ALL, 1},
-    {"memfd_create", make_memfd, REFUSED, ALL, 0},
-    {"eventfd", new_eventfd, REFUSED, ALL, 0},
+    {"memfd_create", make_memfd, REFUSED, ALL & ~RUN, 0},
+    {"eventfd", new_eventfd, REFUSED, ALL & ~RUN, 0},
     {NULL, NULL, REFUSED, 0, 0}};
   run_attacks(list);
 }

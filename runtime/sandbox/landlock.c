@@ -114,6 +114,13 @@ static int add_path (int ruleset, const char *path, uint64_t allowed, uint64_t h
   return rc;
 }
 
+static int any_port (const struct mpi_ports *ports) {
+  uint32_t i;
+  for (i = 0; i < ports->n; i++)
+    if (ports->port[i] == 0) return 1;
+  return 0;
+}
+
 static int add_ports (int ruleset, const struct mpi_ports *ports, uint64_t allowed) {
   uint32_t i;
   for (i = 0; i < ports->n; i++) {
@@ -138,9 +145,10 @@ static int add_all (int ruleset, const struct mpi_policy *p, uint64_t handled) {
     if ((rc = add_path(ruleset, mpi_policy_name(p, &p->run, i), FS(EXECUTE) | FS(READ_FILE), handled, 0)) != 0) return rc;
   for (k = 0; p->run.n > 0 && starters[k] != NULL; k++)
     if ((rc = add_path(ruleset, starters[k], FS(EXECUTE) | FS(READ_FILE), handled, 1)) != 0) return rc;
-  if (p->run.n > 0 && (rc = add_path(ruleset, "/dev/null", FS(READ_FILE) | FS(WRITE_FILE) | FS(TRUNCATE), handled, 1)) != 0) return rc;
+  if (p->read.n + p->write.n + p->run.n > 0 && (rc = add_path(ruleset, "/dev/null", FS(READ_FILE) | FS(WRITE_FILE) | FS(TRUNCATE), handled, 1)) != 0) return rc;
   for (k = 0; mpi_landlock_implied(p, k) != NULL; k++)
     if ((rc = add_path(ruleset, mpi_landlock_implied(p, k), FS(READ_FILE), handled, 1)) != 0) return rc;
+  if (any_port(&p->connect)) return add_ports(ruleset, &p->bind, NET_BIND);
   if ((rc = add_ports(ruleset, &p->connect, NET_CONNECT)) != 0) return rc;
   /* A resolver falls back to TCP. */
   if (p->dns) {
@@ -166,7 +174,7 @@ int mpi_landlock_make (const struct mpi_policy *p, int *out) {
   if (abi >= ABI_TRUNCATE) a.fs |= FS(TRUNCATE);
   if (abi >= ABI_IOCTL) a.fs |= FS(IOCTL_DEV);
   if (abi >= ABI_NET) {
-    a.net = NET_BIND | NET_CONNECT;
+    a.net = NET_BIND | (any_port(&p->connect) ? 0 : NET_CONNECT);
     size = 2 * sizeof a.fs;
   }
   if (abi >= ABI_SCOPE) {

@@ -98,7 +98,7 @@ static int add_port (struct mpi_ports *ports, const char *kind, int64_t port, in
 }
 
 int mpi_policy_connect (struct mpi_policy *p, int64_t port) {
-  return add_port(&p->connect, "net.connect", port, 1);
+  return add_port(&p->connect, "net.connect", port, 0);
 }
 
 int mpi_policy_bind (struct mpi_policy *p, int64_t port) {

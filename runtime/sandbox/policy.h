@@ -55,7 +55,7 @@ int mpi_policy_read (struct mpi_policy *p, const char *path);
 int mpi_policy_write (struct mpi_policy *p, const char *path);
 int mpi_policy_run (struct mpi_policy *p, const char *path);
 int mpi_policy_module (struct mpi_policy *p, const char *name);
-int mpi_policy_connect (struct mpi_policy *p, int64_t port);
+int mpi_policy_connect (struct mpi_policy *p, int64_t port); /* 0: any port */
 int mpi_policy_bind (struct mpi_policy *p, int64_t port); /* 0: any free port */
 
 const char *mpi_policy_name (const struct mpi_policy *p, const struct mpi_names *names, uint32_t i);

@@ -76,7 +76,7 @@ TEST("only a program can be run, and none that gains privileges") {
 
 TEST("ports are numbers that TCP has") {
   mpi_policy_init(&p);
-  CHECK_ERR(mpi_policy_connect(&p, 0), MP_EMISUSE);
+  CHECK_ERR(mpi_policy_connect(&p, -1), MP_EMISUSE);
   CHECK_ERR(mpi_policy_connect(&p, 65536), MP_EMISUSE);
   CHECK_ERR(mpi_policy_bind(&p, -1), MP_EMISUSE);
   CHECK_OK(mpi_policy_bind(&p, 0));

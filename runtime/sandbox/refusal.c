@@ -198,7 +198,7 @@ static void address_text (const union address *a, char *to, size_t size) {
 static int has_port (const struct mpi_ports *ports, int port) {
   uint32_t i;
   for (i = 0; i < ports->n; i++)
-    if (ports->port[i] == port) return 1;
+    if (ports->port[i] == port || ports->port[i] == 0) return 1;
   return 0;
 }
 
@@ -295,7 +295,11 @@ void mpi_refusal_describe (const struct mpi_refused *c, struct mpi_violation *v)
   v->target[0] = '\0';
   (void)name_of(c->nr, v->call, sizeof v->call);
   if ((p = path_call_of(v->call)) != NULL) describe_path(c, p, v);
-  else if (strncmp(v->call, "pipe", 4) == 0) say(v, "run", "run = {\"/path/of/the/program\"}, if a program was to be started");
+  else if (strcmp(v->call, "memfd_create") == 0 || strcmp(v->call, "eventfd2") == 0 ||
+           (strcmp(v->call, "socketpair") == 0 && c->args[0] == AF_UNIX)) {
+    (void)snprintf(v->target, sizeof v->target, "a shared object");
+    say(v, "run", "run = {PROGRAM}: only who may have processes has objects of its own");
+  } else if (strncmp(v->call, "pipe", 4) == 0) say(v, "run", "run = {\"/path/of/the/program\"}, if a program was to be started");
   else if (strcmp(v->call, "socket") == 0 || strcmp(v->call, "socketpair") == 0) describe_socket(c, v);
   else if (strcmp(v->call, "connect") == 0) describe_address(c, "net.connect", v);
   else if (strcmp(v->call, "bind") == 0) describe_address(c, "net.bind", v);
@@ -315,7 +319,7 @@ static int path_covered (const struct mpi_refused *c, const struct path_call *p)
   char path[PATH_MAX], full[PATH_MAX];
   int exists;
   if (!read_path(c, p, path) || path[0] != '/' || !resolve(path, full, &exists)) return 1; /* fails for another reason, or unknown */
-  if (policy->run.n > 0 && strcmp(full, "/dev/null") == 0) return 1;
+  if (strcmp(full, "/dev/null") == 0) return 1;
   if (special(path) || special(full)) return 0; /* magic links there lead to what has no name */
   if (strncmp(p->name, "exec", 4) == 0) return !exists || mpi_policy_covers(policy, &policy->run, full) || strcmp(path, "/bin/sh") == 0;
   if (p->flags >= 0 && !exists && !(c->args[p->flags] & O_CREAT)) return 1; /* no such file */
@@ -359,17 +363,23 @@ int mpi_refusal_covered (const struct mpi_refused *c) {
     if (policy->dns && port_of(&a) == 53) return 1;
     return !is_stream(c);
   }
-  if (strcmp(name, "bind") == 0)
-    return !peek_address(c, c->args[1], c->args[2], &a) || port_of(&a) < 0 || has_port(&policy->bind, port_of(&a));
+  if (strcmp(name, "bind") == 0) { /* 0 there is "any free port", and only that */
+    uint32_t i;
+    if (!peek_address(c, c->args[1], c->args[2], &a) || port_of(&a) < 0) return 1;
+    for (i = 0; i < policy->bind.n; i++)
+      if (policy->bind.port[i] == port_of(&a)) return 1;
+    return 0;
+  }
   return 1;
 }
 
 int mpi_refusal_harmless (const struct mpi_refused *c) {
-  static const char *const curious[] = {"/sys/devices/system/cpu/online", "/proc/sys/vm/overcommit_memory", "/etc/localtime"};
+  static const char *const curious[] = {"/sys/devices/system/cpu/online", "/proc/sys/vm/overcommit_memory", "/etc/localtime",
+                                        "/proc/self/cgroup"};
   const struct path_call *p;
   char name[32], path[PATH_MAX];
   (void)name_of(c->nr, name, sizeof name);
   if ((p = path_call_of(name)) == NULL || p->flags < 0 || writes(c, p) || !read_path(c, p, path)) return 0;
   /* Who looks for a file in many places (require) needs only the place where it is. */
-  return is_one_of(path, curious, sizeof curious / sizeof curious[0]) || (access(path, F_OK) != 0 && errno == ENOENT && !special(path));
+  return is_one_of(path, curious, sizeof curious / sizeof curious[0]) || strncmp(path, "/sys/fs/cgroup/", 15) == 0 || (access(path, F_OK) != 0 && errno == ENOENT && !special(path));
 }

@@ -26,7 +26,7 @@ void mpi_refusal_describe (const struct mpi_refused *c, struct mpi_violation *v)
 /* A watched call: does the policy cover what it names? 0: the kernel will refuse it. */
 int mpi_refusal_covered (const struct mpi_refused *c);
 
-/* The C library's own curiosity: refused without a record. */
+/* The C library's own curiosity, and ours: refused without a record. */
 int mpi_refusal_harmless (const struct mpi_refused *c);
 
 #endif

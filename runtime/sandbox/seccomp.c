@@ -57,12 +57,13 @@ static int allowed_plainly (uint32_t arch, unsigned features, int nr) {
 
 /* What a line of the table becomes; 0: nothing, the default action is right. */
 static uint32_t action_of (const struct mpi_call_rule *r, enum mpi_filter_form form, int has_allow) {
+  if (form == MPI_FILTER_LEARN) return r->verdict == MPI_CALL_ALLOW ? SCMP_ACT_ALLOW : 0;
   switch (r->verdict) {
     case MPI_CALL_ALLOW: return SCMP_ACT_ALLOW;
     case MPI_CALL_WATCH: return form == MPI_FILTER_LISTENER ? 0 : SCMP_ACT_ALLOW;
     /* An unconditional refusal would swallow the conditions under which the call is allowed. */
     case MPI_CALL_SILENT: return !has_allow && form != MPI_FILTER_DENY ? SCMP_ACT_ERRNO(EPERM) : 0;
-    case MPI_CALL_NOSYS: return SCMP_ACT_ERRNO(ENOSYS);
+    case MPI_CALL_NOSYS: return has_allow ? 0 : SCMP_ACT_ERRNO(ENOSYS);
     case MPI_CALL_KILL: return r->n == 0 && !has_allow && form == MPI_FILTER_DENY ? SCMP_ACT_KILL_PROCESS : 0;
     default: return 0;
   }
@@ -125,7 +126,8 @@ static uint32_t prefix (uint32_t arch, struct mpi_bpf *to) {
 }
 
 int mpi_filter_compile_for (uint32_t arch, unsigned features, enum mpi_filter_form form, struct mpi_filter *out) {
-  uint32_t otherwise = form == MPI_FILTER_LISTENER ? SCMP_ACT_NOTIFY : form == MPI_FILTER_DENY ? SCMP_ACT_ERRNO(EPERM) : SCMP_ACT_KILL_PROCESS;
+  int hands_over = form == MPI_FILTER_LISTENER || form == MPI_FILTER_LEARN;
+  uint32_t otherwise = hands_over ? SCMP_ACT_NOTIFY : form == MPI_FILTER_DENY ? SCMP_ACT_ERRNO(EPERM) : SCMP_ACT_KILL_PROCESS;
   scmp_filter_ctx ctx = seccomp_init(otherwise);
   struct mpi_filter *f = calloc(1, sizeof *f);
   uint32_t n = 0;
@@ -156,7 +158,7 @@ out:
 }
 
 static pthread_mutex_t cache_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct mpi_filter *cache[3][MPI_F_ALL + 1]; /* for the life of the process: a few tens of kilobytes */
+static struct mpi_filter *cache[MPI_FILTER_NONE][MPI_F_ALL + 1]; /* for the life of the process: a few tens of kilobytes */
 
 int mpi_filter_compile (unsigned features, enum mpi_filter_form form, struct mpi_filter *out) {
   struct mpi_filter **slot = &cache[form][features & MPI_F_ALL];

@@ -30,7 +30,13 @@ struct mpi_filter {
   struct mpi_bpf insn[MPI_FILTER_MAX];
 };
 
-enum mpi_filter_form { MPI_FILTER_LISTENER, MPI_FILTER_DENY, MPI_FILTER_KILL, MPI_FILTER_NONE /* limits only */ };
+enum mpi_filter_form {
+  MPI_FILTER_LISTENER,
+  MPI_FILTER_DENY,
+  MPI_FILTER_KILL,
+  MPI_FILTER_LEARN, /* what is not allowed is handed over, all of it: the supervisor lets it pass and takes note */
+  MPI_FILTER_NONE   /* limits only */
+};
 
 int mpi_filter_compile (unsigned features, enum mpi_filter_form form, struct mpi_filter *out);
 int mpi_filter_compile_for (uint32_t arch, unsigned features, enum mpi_filter_form form, struct mpi_filter *out); /* uncached */

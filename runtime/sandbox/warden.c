@@ -131,10 +131,44 @@ static int listen_for (struct warden *w, const uint64_t *args, int *error) {
   return ok;
 }
 
+/* Is it one of the processes in here? Who is not must not be reached by a pidfd. */
+static int is_ours (const struct warden *w, pid_t pid) {
+  int steps;
+  for (steps = 0; steps < 64 && pid > 1; steps++) {
+    char name[64], text[512];
+    char *s;
+    int fd;
+    ssize_t k;
+    if (pid == w->pid) return 1;
+    (void)snprintf(name, sizeof name, "/proc/%d/stat", (int)pid);
+    fd = open(name, O_RDONLY | O_CLOEXEC);
+    k = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    mpi_fd_close(&fd);
+    if (k <= 0) return 0;
+    text[k] = '\0';
+    s = strrchr(text, ')'); /* ") S PPID" */
+    pid = s != NULL && s[1] != '\0' && s[2] != '\0' ? atoi(s + 3) : 0;
+  }
+  return 0;
+}
+
 struct answer {
   int error; /* 0 with `go_on` clear: the call succeeded, with 0 */
   int go_on;
 };
+
+/* What some grant allows is a need, if it has a name; what none allows is told as such. */
+static int learn (struct warden *w, const struct mpi_refused *c) {
+  enum mpi_call_verdict v = mpi_calls_judge(MPI_F_ALL, mpi_filter_arch(), c->nr, c->args, (uint32_t)c->pid, NULL);
+  struct mpi_violation r;
+  if (v == MPI_CALL_NOSYS) return 0; /* as inside: the C library then uses the call that says more */
+  if (v == MPI_CALL_SILENT || mpi_refusal_harmless(c)) return 1;
+  memset(&r, 0, sizeof r);
+  mpi_refusal_describe(c, &r);
+  if ((r.need[0] == '\0' && (v == MPI_CALL_ALLOW || v == MPI_CALL_WATCH)) || strcmp(r.target, "/dev/null") == 0) return 1;
+  record(w, &r, 0);
+  return 1;
+}
 
 static void judge (struct warden *w, const struct seccomp_notif *n, struct answer *a) {
   struct mpi_refused c = {w->jail, n->data.nr, (const uint64_t *)n->data.args, (pid_t)n->pid, w->pid, n->pid == (uint32_t)w->pid ? w->memory : -1};
@@ -145,10 +179,8 @@ static void judge (struct warden *w, const struct seccomp_notif *n, struct answe
   a->go_on = 0;
   a->error = EPERM;
   if (w->jail->learn) {
-    a->go_on = 1;
-    if (verdict == MPI_CALL_SILENT || verdict == MPI_CALL_NOSYS || mpi_refusal_harmless(&c)) return;
-    mpi_refusal_describe(&c, &v);
-    record(w, &v, 0);
+    a->go_on = learn(w, &c);
+    a->error = ENOSYS;
     return;
   }
   switch (verdict) {
@@ -157,15 +189,18 @@ static void judge (struct warden *w, const struct seccomp_notif *n, struct answe
     case MPI_CALL_WATCH:
       if (n->data.nr == SYS_listen) {
         if (listen_for(w, c.args, &a->error)) return;
+      } else if (n->data.nr == SYS_pidfd_open) {
+        a->go_on = is_ours(w, (pid_t)c.args[0]);
+        a->error = ENOSYS;
+        return;
       } else if (mpi_refusal_covered(&c)) {
         a->go_on = 1;
         return;
       }
       break; /* Landlock would say EACCES; EPERM is what every other refusal gives */
-    default:
-      if (!kill_it && mpi_refusal_harmless(&c)) return;
-      break;
+    default: break;
   }
+  if (verdict != MPI_CALL_KILL && mpi_refusal_harmless(&c)) return;
   mpi_refusal_describe(&c, &v);
   /* The thread may be gone and its memory another's: then nothing of this is true. */
   if (ioctl(w->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &n->id) != 0) return;
@@ -448,7 +483,7 @@ static int start (struct warden *w, const struct mpi_jail *j, struct mpi_jail_re
   w->pidfd = w->control = w->listener = w->memory = w->signals = w->out[0].from = w->out[1].from = -1;
   w->wall = MP_NEVER;
   w->output_left = j->policy.output;
-  if (j->form != MPI_FILTER_LISTENER && j->form != MPI_FILTER_NONE) return mpi_fail(MP_EMISUSE, "a supervised sandbox needs a filter with a listener");
+  if (j->form == MPI_FILTER_DENY || j->form == MPI_FILTER_KILL) return mpi_fail(MP_EMISUSE, "a supervised sandbox needs a filter with a listener");
   where_page = mmap(NULL, MPI_WHERE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (where_page == MAP_FAILED) {
     where_page = NULL;
