@@ -26,7 +26,7 @@ struct event {
 ** in their mode. */
 static int attach (mp_object *o) {
   struct stat st;
-  if (fstat(o->fds[1], &st) != 0 || (st.st_mode & S_IFMT) != 0) return mpi_fail(MP_ECORRUPT, "an event that arrived is not one");
+  if (mpi_fstat(o->fds[1], &st) != 0 || (st.st_mode & S_IFMT) != 0) return mpi_fail(MP_ECORRUPT, "an event that arrived is not one");
   return 0;
 }
 
