@@ -151,6 +151,11 @@ static struct mpl_level *level_at (lua_State *L, struct mpl_codec *c, const char
 
 struct mpl_level *mpl_level_enter (lua_State *L, struct mpl_codec *c, const char *frame) {
   struct mpl_level *v = level_at(L, c, frame);
+  if (v->room > 4096) { /* after something very deep */
+    free(v->frames);
+    v->frames = NULL;
+    v->room = 0;
+  }
   v->live = frame;
   c->depth++;
   return v;

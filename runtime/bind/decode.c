@@ -4,6 +4,8 @@
 ** extension's placeholder), above it what is not yet delivered (a map's key). A finished value is on the top and is given to the frame
 ** below it.
 **
+** Longer than 500 lines: a function for each extension to begin it, one to go on with it, and nothing else.
+**
 ** Bounds: every item takes at least a byte, so what all open frames still expect must fit into the bytes that are left (`owed`): nothing
 ** is allocated for more. Inside an extension `end` is the extension's, and its items must fill it exactly.
 */
