@@ -24,7 +24,7 @@ local function car(i, seconds)
   print(("car %d drives"):format(i))
 end
 
-local all = { mp.Process { target = light, daemon = true } }
+local all = { mp.Process { target = light } }
 for i = 1, 6 do all[i + 1] = mp.Process { target = car, args = { i, 0.05 + 0.7 * math.random() } } end
 for _, p in ipairs(all) do p:start() end
 for _, p in ipairs(all) do p:join() end

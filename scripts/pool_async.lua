@@ -14,13 +14,11 @@ local start = mp.now()
 for i = 1, 6 do receipts[i] = pool:apply_async(double, { i }) end
 print("ready at once: " .. tostring(receipts[6]:ready()))
 for i, r in ipairs(receipts) do results[i] = r:get() end
-print("collected: " .. table.concat(results, " "))
-local together = mp.now() - start
+print(("collected: %s (after %.1f s)"):format(table.concat(results, " "), mp.now() - start))
 
 start = mp.now()
 for i = 1, 6 do results[i] = pool:apply(double, { i }) end
-print("one by one: " .. table.concat(results, " "))
-print("one by one takes longer: " .. tostring(mp.now() - start > together))
+print(("one by one: %s (after %.1f s)"):format(table.concat(results, " "), mp.now() - start))
 
 print("an error comes with get: " .. select(2, pcall(function()
   return pool:apply_async(function() error("no such number", 0) end):get()

@@ -13,5 +13,5 @@ end
 local p = mp.Process { target = tick, daemon = true }
 p:start()
 print("main: " .. select(2, pcall(function() p.daemon = false end)))
-mp.sleep(0.35)
+mp.sleep(0.55)
 print "main: the end"

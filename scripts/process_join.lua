@@ -2,7 +2,7 @@
 -- The same four facts before, during and after a child's life; then the exit code that terminate leaves.
 local mp = require "mp"
 
-local p = mp.Process { target = function() mp.sleep(0.4); os.exit(7) end }
+local p = mp.Process { target = function() mp.sleep(0.8); os.exit(7) end }
 
 local function show(when)
   print(("%-7s alive %s, pid %s, exit code %s"):format(when, p:is_alive(), p.pid and "known" or "none", p.exitcode))

@@ -1,5 +1,5 @@
 -- A queue of five holds back whoever is too fast: the sixth put waits until somebody takes one.
--- The time that each put took shows it.
+-- Before each put the process looks whether the queue is full.
 local mp = require "mp"
 io.stdout:setvbuf "line"
 
@@ -7,16 +7,17 @@ local q = mp.Queue(5)
 
 local function fill()
   for i = 1, 6 do
-    local start = mp.now()
+    local full = q:full()
     q:put(i)
-    print(("put %d: %s"):format(i, mp.now() - start > 0.1 and "had to wait" or "at once"))
+    print(("put %d: %s"):format(i, full and "had to wait" or "at once"))
   end
 end
 
 local p = mp.Process { target = fill }
 p:start()
-mp.sleep(0.5)
-print("the queue is full: " .. tostring(q:full()))
+while not q:full() do mp.sleep(0.05) end
+mp.sleep(0.4)
+print "the queue is full"
 print("took " .. q:get())
 p:join()
 print("size at the end: " .. q:qsize())

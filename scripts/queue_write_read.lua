@@ -16,7 +16,7 @@ end
 
 local function read()
   while true do
-    local letter, why = q:get(1)
+    local letter, why = q:get(1.5)
     if why then return print("reader: stops, " .. why) end
     print("reader: got " .. letter)
   end

@@ -21,7 +21,7 @@ end
 local function buy(i)
   gate:wait()                                     -- all at once
   local left = tickets()
-  mp.sleep(0.2)                                   -- the way to the cashier
+  mp.sleep(0.3)                                   -- the way to the cashier
   if left == 0 then return 0 end
   set_tickets(left - 1)
   print("buyer " .. i .. " got a ticket")
