@@ -1,5 +1,6 @@
 -- pool.lua -- mp.Pool: tasks to workers, results back (docs/reference/pool.md).
--- The owner keeps a record of each task that is about, by its number: tasks[number] = { job =, first =, count =, ... }. A *job* is
+-- The owner keeps a record of each task that is about: tasks[tag] = { job =, id =, first =, count =, ... }, the tag a small number that is
+-- used again, `id` the number that the engine gave it; false where there is none. A *job* is
 -- what the caller waits for: one call, a list, or an iteration. Answers are collected, the dead are replaced, and callbacks run inside the
 -- owner's calls; workers need nobody for what was submitted.
 local mp, core = ...
@@ -7,7 +8,7 @@ local mp, core = ...
 local misuse, now, getpid = core.misuse, mp.now, mp.getpid
 local fields_of, result_fields = core.pool_fields, core.pool_result_fields
 local next_answer, submit_task, function_of = core.pool_next, core.pool_submit, core.pool_function
-local type, pairs, next, tostring, select, pcall, error, setmetatable = type, pairs, next, tostring, select, pcall, error, setmetatable
+local type, pairs, ipairs, next, tostring, select, pcall, error, setmetatable = type, pairs, ipairs, next, tostring, select, pcall, error, setmetatable
 local getmetatable, rawget = getmetatable, rawget
 local unpack, move, format, floor, min, max = table.unpack, table.move, string.format, math.floor, math.min, math.max
 local mtype = math.type
@@ -93,8 +94,8 @@ end
 local function cancel_rest(pool, job)
   local ud = pool.ud
   if job.id then core.pool_cancel(ud, job.id, true) return end
-  for id, task in next, pool.tasks do
-    if task.job == job then core.pool_cancel(ud, id, true) end
+  for _, task in ipairs(pool.tasks) do
+    if task and task.job == job then core.pool_cancel(ud, task.id, true) end
   end
 end
 
@@ -114,24 +115,46 @@ local wait_some
 
 -- Puts one task; while the ring is full, takes answers.
 local function put(pool, fname, f, mode, value, count, timeout, task)
-  local id = submit_task(pool.ud, f, mode, value, count, timeout, fname)
+  local tasks, free = pool.tasks, pool.free
+  local tag = free[#free]
+  if tag then free[#free] = nil else tag = #tasks + 1 end
+  tasks[tag] = false
+  local id = submit_task(pool.ud, f, mode, value, count, timeout, fname, tag)
   while not id do
     wait_some(pool, 0.05)
-    if pool.broken then error(pool.broken, 0) end
-    id = submit_task(pool.ud, f, mode, value, count, timeout, fname)
+    if pool.broken or pool.ended then
+      free[#free + 1] = tag
+      error(pool.broken or core.error_new { kind = "error", message = "the pool was terminated" }, 0)
+    end
+    id = submit_task(pool.ud, f, mode, value, count, timeout, fname, tag)
   end
-  pool.tasks[id] = task
+  task.id = id
+  tasks[tag] = task
   pool.outstanding = pool.outstanding + 1
   return id
 end
 
+-- Forgets a task: it is answered, or lost.
+local function drop(pool, tag)
+  pool.tasks[tag] = false
+  local free = pool.free
+  free[#free + 1] = tag
+  pool.outstanding = pool.outstanding - 1
+end
+
+local function task_of(pool, id)
+  for tag, task in ipairs(pool.tasks) do
+    if task and task.id == id then return task, tag end
+  end
+end
+
 local function slice(list, first, count)
   if count == 1 then return { list[first] } end
-  return move(list, first, first + count - 1, 1, {})
+  return core.pool_slice(list, first, count)
 end
 
 local function put_slice(pool, job, first, count)
-  local task = { job = job, first = first, count = count }
+  local task = { job = job, first = first, count = count, id = 0 }
   job.about = job.about + 1
   put(pool, job.fname, job.f, job.mode, slice(job.list, first, count), count, job.timeout, task)
 end
@@ -180,7 +203,7 @@ local function list_answer(pool, job, task, status, worker, at, value)
   local count = task.count
   if status == LIST then
     if count == 1 then job.results[task.first] = value[1]
-    else move(value, 1, count, task.first, job.results) end
+    else core.pool_place(value, count, job.results, task.first) end
     job.left = job.left - count
     if job.progress then job.progress:update(job.n - job.left) end
     if job.left == 0 then succeed(job) end
@@ -214,7 +237,7 @@ local function measure(job, took, count)
   f.work, f.count = f.work + took, f.count + count
 end
 
-local function handle(pool, id, status, w, at, work_ns, wait_ns, value)
+local function handle(pool, tag, id, status, w, at, work_ns, wait_ns, value)
   local worker = pool.workers[w]
   if status == READY then
     pool.failed_starts = 0
@@ -224,11 +247,10 @@ local function handle(pool, id, status, w, at, work_ns, wait_ns, value)
     pool.init_error = as_error(value)
     return
   end
-  local task = pool.tasks[id]
-  if not task then return end
+  local task = pool.tasks[tag]
+  if not task or task.id ~= id then return end
   local job = task.job
-  pool.tasks[id] = nil
-  pool.outstanding = pool.outstanding - 1
+  drop(pool, tag)
   worker.tasks = worker.tasks + 1
   worker.work = worker.work + work_ns
   worker.wait = worker.wait + wait_ns
@@ -258,9 +280,9 @@ end
 -- Takes what answers there are; gives whether there were any.
 function collect(pool)
   local ud, any = pool.ud, false
-  local function one(id, ...)
-    if not id then return false end
-    handle(pool, id, ...)
+  local function one(tag, ...)
+    if not tag then return false end
+    handle(pool, tag, ...)
     return true
   end
   while one(next_answer(ud, 0)) do any = true end
@@ -295,11 +317,12 @@ end
 -- The pool cannot go on.
 local function break_pool(pool, e)
   pool.broken = e
-  for id, task in next, pool.tasks do
-    pool.tasks[id] = nil
-    if not task.job.done then fail(pool, task.job, e) end
+  for tag, task in ipairs(pool.tasks) do
+    if task then
+      drop(pool, tag)
+      if not task.job.done then fail(pool, task.job, e) end
+    end
   end
-  pool.outstanding = 0
 end
 
 local function died_error(worker, process)
@@ -313,11 +336,10 @@ local function died_error(worker, process)
 end
 
 local function lost(pool, id, worker, e, at)
-  local task = pool.tasks[id]
+  local task, tag = task_of(pool, id)
   if not task then return end
   local job = task.job
-  pool.tasks[id] = nil
-  pool.outstanding = pool.outstanding - 1
+  drop(pool, tag)
   core.pool_cancel(pool.ud, id, false)
   if job.done then return end
   if e.kind == "died" and (worker.innocent or (task.tries or 0) < (job.retries or 0)) then
@@ -358,7 +380,7 @@ local function bury(pool, i, worker)
       pool.start_error.message = "the pool's initializer did not return: " .. pool.start_error.message
     end
   end
-  local e = id and pool.tasks[id] and (stopped == TIMEOUT or worker.late) and timed_out(worker) or died_error(worker, process)
+  local e = id and (stopped == TIMEOUT or worker.late) and timed_out(worker) or died_error(worker, process)
   process:close()
   core.pool_reset(pool.ud, i)
   if id then lost(pool, id, worker, e, at) end
@@ -390,7 +412,7 @@ local function look(pool)
             worker.process:kill()
           elseif worker.stop_by and t > worker.stop_by then
             worker.stop_by = nil
-            if core.pool_stop(pool.ud, worker.stop_id) == i and pool.tasks[worker.stop_id] then
+            if core.pool_stop(pool.ud, worker.stop_id) == i and task_of(pool, worker.stop_id) then
               worker.innocent = true
               worker.process:kill()
             end
@@ -409,8 +431,9 @@ local function look(pool)
   if pool.outstanding > 0 and not pool.broken then
     local queued, answers = core.pool_queued(pool.ud)
     if queued == 0 and answers == 0 then
-      for id, task in next, pool.tasks do
-        if not pool.holder(id) then
+      for _, task in ipairs(pool.tasks) do
+        local id = task and task.id
+        if id and not pool.holder(id) then
           pool.suspect = pool.suspect or {}
           local seen = (pool.suspect[id] or 0) + 1
           pool.suspect[id] = seen
@@ -426,12 +449,12 @@ local function look(pool)
   end
 end
 
-local function count_answer(pool, id, ...)
-  if not id then
+local function count_answer(pool, tag, ...)
+  if not tag then
     look(pool)
     return false
   end
-  handle(pool, id, ...)
+  handle(pool, tag, ...)
   pool.handled = pool.handled + 1
   if pool.handled & 255 == 0 and now() - pool.looked > LOOK then look(pool) end
   return true
@@ -601,8 +624,8 @@ local function cancel_job(pool, job)
   settle(job)
   cancel_rest(pool, job)
   if job.id then return stop_running(pool, job.id) end
-  for id, task in next, pool.tasks do
-    if task.job == job then stop_running(pool, id) end
+  for _, task in ipairs(pool.tasks) do
+    if task and task.job == job then stop_running(pool, task.id) end
   end
 end
 
@@ -642,7 +665,7 @@ local function call(pool, fname, f, args, o)
   args = args or NO_ARGS
   local job = { kind = "call", fname = fname, f = told(pool, f, fname), args = args, timeout = o.timeout, retries = o.retries,
                 callback = o.callback, error_callback = o.error_callback, done = false }
-  job.id = put(pool, fname, job.f, CALL, args, 1, o.timeout, { job = job })
+  job.id = put(pool, fname, job.f, CALL, args, 1, o.timeout, { job = job, id = 0 })
   if pool.outstanding & 1023 == 0 then collect(pool) end -- so that their number stays bounded
   return job
 end
@@ -688,7 +711,7 @@ local function new_list_job(pool, fname, mode, f, list, o)
   end
   local told_f = told(pool, f, fname)
   return {
-    kind = "list", fname = fname, mode = mode, f = told_f, list = list, n = n, left = n, about = 0, results = { n = n }, done = false,
+    kind = "list", fname = fname, mode = mode, f = told_f, list = list, n = n, left = n, about = 0, results = core.pool_list(n), done = false,
     timeout = o.timeout, retries = o.retries, callback = o.callback, error_callback = o.error_callback,
     measured = measured(pool, told_f), progress = o.progress and core.progress(n) or nil,
   }
@@ -932,14 +955,13 @@ end
 local function terminate(pool)
   if pool.state == "terminated" then return end
   pool.state, pool.ended = "terminated", true
-  for _, task in next, pool.tasks do
-    local job = task.job
-    if not job.done then
-      job.cancelled = true
-      settle(job)
+  for _, task in ipairs(pool.tasks) do
+    if task and not task.job.done then
+      task.job.cancelled = true
+      settle(task.job)
     end
   end
-  pool.tasks, pool.outstanding = {}, 0
+  pool.tasks, pool.free, pool.outstanding = {}, {}, 0
   core.pool_end(pool.ud, true)
   end_processes(pool)
 end
@@ -1061,7 +1083,7 @@ local function new(_, o, ...)
   for k, v in pairs(o) do options[k] = v end
   if o.maxtasksperchild ~= nil then options.maxtasksperchild = count("Pool", "maxtasksperchild", o.maxtasksperchild) end
   local pool = {
-    pid = getpid(), options = options, state = "running", tasks = {}, outstanding = 0, workers = {}, failed_starts = 0, most_starts = n + 2,
+    pid = getpid(), options = options, state = "running", tasks = {}, free = {}, outstanding = 0, workers = {}, failed_starts = 0, most_starts = n + 2,
     handled = 0, looked = now(), slowest = {}, slow_from = 0, measured = setmetatable({}, { __mode = "k" }),
   }
   local ud, why = core.pool_new(pool, n)

@@ -278,7 +278,7 @@ static int l_kept (lua_State *L) {
 
 /* ---- tasks ---- */
 
-/* pool_submit(pool, function, mode, value, count, timeout, who) -> number | nil ("full") */
+/* pool_submit(pool, function, mode, value, count, timeout, who, tag) -> number | nil ("full") */
 static int l_submit (lua_State *L) {
   struct l_pool *p = check(L);
   struct l_function *f = luaL_checkudata(L, 2, FUNCTION);
@@ -295,6 +295,7 @@ static int l_submit (lua_State *L) {
     head.timeout = s > 1e9 ? 0 : s < 1e-6 ? 1000 : (int64_t)(s * 1e9);
   }
   how.who = luaL_checkstring(L, 7);
+  head.tag = (uint32_t)luaL_checkinteger(L, 8);
   how.root = head.mode == MODE_CALL ? "args" : "list";
   out = mpl_parcel_out(L);
   mpl_encode_as(L, 4, out, &how);
@@ -319,6 +320,47 @@ static int l_submit (lua_State *L) {
   if (rc == MP_ETIMEDOUT) return 0;
   if (rc != 0) return mpl_raise(L, how.who, rc);
   lua_pushinteger(L, (lua_Integer)head.id);
+  return 1;
+}
+
+/* pool_slice(list, first, count) -> list[first ... first + count - 1], as a list */
+static int l_slice (lua_State *L) {
+  lua_Integer first = luaL_checkinteger(L, 2), n = luaL_checkinteger(L, 3), i;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_createtable(L, (int)n, 0);
+  if (lua_getmetatable(L, 1)) {
+    lua_pop(L, 1);
+    for (i = 0; i < n; i++) {
+      lua_geti(L, 1, first + i);
+      lua_rawseti(L, 4, i + 1);
+    }
+  } else {
+    for (i = 0; i < n; i++) {
+      lua_rawgeti(L, 1, first + i);
+      lua_rawseti(L, 4, i + 1);
+    }
+  }
+  return 1;
+}
+
+/* pool_place(part, count, list, first): the way back */
+static int l_place (lua_State *L) {
+  lua_Integer n = luaL_checkinteger(L, 2), first = luaL_checkinteger(L, 4), i;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  for (i = 0; i < n; i++) {
+    lua_rawgeti(L, 1, i + 1);
+    lua_rawseti(L, 3, first + i);
+  }
+  return 0;
+}
+
+/* pool_list(n) -> { n = n } with room */
+static int l_list (lua_State *L) {
+  lua_Integer n = luaL_checkinteger(L, 1);
+  lua_createtable(L, n < 1 << 26 ? (int)n : 0, 1);
+  lua_pushinteger(L, n);
+  lua_setfield(L, -2, "n");
   return 1;
 }
 
@@ -373,7 +415,7 @@ static int fill (lua_State *L, struct l_pool *p, int64_t deadline) {
   return 0;
 }
 
-/* pool_next(pool, timeout) -> nothing | number, status, worker, item, work, wait, value. A value that cannot be decoded: status 0 and the
+/* pool_next(pool, timeout) -> nothing | tag, number, status, worker, item, work, wait, value. A value that cannot be decoded: status 0 and the
 ** error. */
 static int l_next (lua_State *L) {
   struct l_pool *p = check(L);
@@ -398,6 +440,7 @@ static int l_next (lua_State *L) {
   if (size < sizeof head) return luaL_error(L, "pool: an answer is malformed");
   memcpy(&head, p->data + start, sizeof head);
   top = lua_gettop(L);
+  lua_pushinteger(L, head.tag);
   lua_pushinteger(L, (lua_Integer)head.id);
   lua_pushinteger(L, head.status);
   lua_pushinteger(L, head.worker < (uint32_t)p->p.workers ? (lua_Integer)head.worker + 1 : 1);
@@ -405,21 +448,21 @@ static int l_next (lua_State *L) {
   lua_pushinteger(L, head.work);
   lua_pushinteger(L, head.wait);
   size -= sizeof head;
-  if (size == 0) return 6;
+  if (size == 0) return 7;
   d.parcel.data = p->data + start + sizeof head;
   d.parcel.size = d.parcel.room = size;
   lua_pushcfunction(L, decode);
   lua_pushlightuserdata(L, &d);
   if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
     lua_pushinteger(L, 0);
-    lua_replace(L, top + 2);
+    lua_replace(L, top + 3);
   }
   if (p->at == p->got && p->room > ((size_t)1 << 20)) { /* a large one was rare */
     free(p->data);
     p->data = NULL;
     p->room = 0;
   }
-  return 7;
+  return 8;
 }
 
 /* ---- the board ---- */
@@ -772,6 +815,7 @@ static void send_answer (lua_State *L, struct worker *w, int status, const struc
   head.wait = w->wait;
   head.worker = (uint32_t)w->index;
   head.item = w->item;
+  head.tag = w->head.tag;
   head.status = (uint16_t)status;
   if (out != NULL) {
     value.data = out->data;
@@ -1074,7 +1118,7 @@ static const luaL_Reg functions[] = {
   {"pool_cancel", l_cancel},   {"pool_stop", l_stop},       {"pool_end", l_end},       {"pool_queued", l_queued},
   {"pool_result", l_result},   {"pool_result_fields", l_result_fields}, {"pool_watch", l_watch}, {"pool_timer", l_timer},
   {"pool_enter", l_enter},     {"pool_tell", l_tell},       {"pool_work", l_work},     {"isatty", l_isatty},
-  {"pool_holder", l_holder},
+  {"pool_holder", l_holder},   {"pool_slice", l_slice},     {"pool_place", l_place},   {"pool_list", l_list},
   {NULL, NULL}};
 
 static void new_meta (lua_State *L, const char *name, const char *field, lua_CFunction gc, const char *nosend) {

@@ -43,7 +43,7 @@ struct mpi_pool_task { /* head of a message to the workers; then the function, t
   uint32_t count;    /* items */
   uint16_t mode;     /* the binding's */
   uint16_t ffds;     /* descriptors that belong to the function; they come first */
-  uint32_t spare;
+  uint32_t tag;      /* the owner's; comes back with the answer */
 };
 _Static_assert(sizeof(struct mpi_pool_task) == 48, "no padding");
 
@@ -53,8 +53,9 @@ struct mpi_pool_answer { /* head of a message to the owner; then the value */
   int64_t wait;      /* ns that the worker waited for it */
   uint32_t worker;
   uint32_t item;     /* which failed, or how many were done */
+  uint32_t tag;
   uint16_t status;   /* the binding's */
-  uint16_t spare[3];
+  uint16_t spare;
 };
 _Static_assert(sizeof(struct mpi_pool_answer) == 40, "no padding");
 
