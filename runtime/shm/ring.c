@@ -25,6 +25,9 @@
 #define RECLAIM_BYTES (1024u * 1024u)
 #endif
 
+#define WINDOW_MOST (16u * 1024u * 1024u)
+#define WINDOW_MESSAGES 16u /* of the largest size of late */
+
 #define UNITS_MAX (1u << 31)
 
 /* ---- making ---- */
@@ -77,6 +80,20 @@ static uint64_t bytes_out (const struct mpi_ring *r, uint64_t head) {
   return mpi_load_acquire(&r->s->bytes_out[count_of(head) & 1]);
 }
 
+static uint32_t window_of (const struct mpi_ring *r) {
+  uint32_t w = mpi_load_relaxed(&r->s->window);
+  return w < r->window ? r->window : w > r->units ? r->units : w;
+}
+
+/* The window follows the size of the messages: up at once, down by half a lap. Latch held. */
+static void fit_window (const struct mpi_ring *r, uint32_t need, int turned) {
+  uint32_t w = window_of(r);
+  uint64_t want = (uint64_t)need * WINDOW_MESSAGES;
+  if (want > WINDOW_MOST / MPI_RING_UNIT) want = WINDOW_MOST / MPI_RING_UNIT;
+  if (turned && want < w / 2) want = w / 2;
+  if (want > w || turned) mpi_store_relaxed(&r->s->window, (uint32_t)want);
+}
+
 /* Where `need` units go: *skip units to leave out first. 0 if they do not fit now. */
 static int fits (const struct mpi_ring *r, const struct place *p, size_t size, uint32_t need, uint32_t *skip) {
   uint32_t used = pos_of(p->tail) - pos_of(p->head);
@@ -88,7 +105,7 @@ static int fits (const struct mpi_ring *r, const struct place *p, size_t size, u
   if (count_of(p->tail) != count_of(p->head) && backlog + size > r->maxbytes) return 0;
   if (need > rest) {
     *skip = rest;
-  } else if (off >= r->window && backlog <= r->window * (uint64_t)(MPI_RING_UNIT / 4) && need <= r->window / 4 &&
+  } else if (off >= window_of(r) && (backlog + size) <= (uint64_t)window_of(r) * (MPI_RING_UNIT / 2) &&
              (uint64_t)used + rest + need <= r->units) {
     *skip = rest; /* turn round early: warm pages */
   }
@@ -153,6 +170,7 @@ static int append (const struct mpi_ring *r, struct place *p, const struct mpi_m
     memcpy(address(r, pos), &h, sizeof h);
     pos += skip;
   }
+  if (skip > 0 || need > r->window / WINDOW_MESSAGES) fit_window(r, need, skip > 0);
   if (m->nfds > 0) {
     attempt = ++r->s->attempt;
     rc = mpi_carrier_send(r->send_fd, MPI_REC_FDS, count_of(p->tail) + 1, attempt, m->fds, m->nfds);
@@ -395,24 +413,24 @@ static int can_get (void *ud) {
 static void reclaim (struct mpi_ring *r) {
   struct mpi_ring_shared *s = r->s;
   uint64_t tail, head;
-  uint32_t h, t, lo, hi, mask = r->units - 1;
+  uint32_t h, t, lo, hi, kept, mask = r->units - 1;
   if (mpi_latch_lock(&s->put_latch, 0) < 0) return;
   tail = mpi_load(&s->tail);
   head = mpi_load(&s->head);
   lo = mpi_load_relaxed(&s->dirty_lo);
   hi = mpi_load_relaxed(&s->dirty_hi);
   if (hi > r->units) hi = r->units;
-  if (lo < r->window) lo = r->window;
+  kept = lo < window_of(r) ? window_of(r) : 0; /* what the window covers stays noted, for when it shrinks */
+  if (lo < window_of(r)) lo = window_of(r);
   if (hi > lo && pos_of(tail) - pos_of(head) <= r->units) {
     uint32_t from = lo, to = hi;
     h = pos_of(head) & mask;
     t = pos_of(tail) & mask;
     if (pos_of(tail) == pos_of(head)) {
-      mpi_store_relaxed(&s->dirty_lo, 0);
-      mpi_store_relaxed(&s->dirty_hi, 0);
+      mpi_store_relaxed(&s->dirty_hi, kept);
     } else if (h < t) { /* live: [h, t) */
       if (t <= lo) { /* all of it below: the rest is of an earlier lap */
-        mpi_store_relaxed(&s->dirty_hi, 0);
+        mpi_store_relaxed(&s->dirty_hi, kept);
       } else {
         to = h;
         if (h > lo) mpi_store_relaxed(&s->dirty_lo, h);

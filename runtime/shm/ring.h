@@ -3,7 +3,7 @@
 **          one 64-bit word (`tail`: putters, `head`: getters), so one store publishes a message and every reading is exact.
 ** Memory   the caller's segment: struct mpi_ring_shared on page 0, the data area behind it, sparse. Private: struct mpi_ring. Messages lie
 **          in one piece; a SKIP record sends the getter to the start of the area. While the backlog is small the putters turn round after
-**          MPI_RING_WINDOW, so that the same few pages stay warm; what lies beyond is given back once it is drained.
+**          a window (128 KiB, or some sixteen messages), so that the same pages stay warm; what lies beyond is given back once it is drained.
 ** Sharing  threads and processes, also after fork. Putters meet on put_latch, getters on get_latch, each on lines of its own; each side keeps
 **          a copy of the other's position and looks again only when the ring seems full or empty.
 ** Blocks   put while full, get while empty, until the deadline.
@@ -36,6 +36,7 @@ struct mpi_ring_shared {
   mpi_a64 bytes_seen;
   mpi_a32 dirty_lo;       /* units: pages beyond the window that may exist lie in [lo, hi); under put_latch */
   mpi_a32 dirty_hi;
+  mpi_a32 window;         /* units: where putters turn round while the backlog is small; grows with the messages */
   /* written by getters */
   _Alignas(64) mpi_latch get_latch;
   mpi_a32 leavers;        /* pipes: times a reader has let go of its end on its own; a hint for senders */
@@ -68,7 +69,7 @@ struct mpi_ring { /* private: one a handle */
   const mpi_seg *seg;
   size_t data_offset; /* in the file, for giving pages back */
   uint32_t units;     /* capacity, trusted */
-  uint32_t window;
+  uint32_t window;    /* the least window, units */
   uint64_t maxbytes;
   uint32_t maxsize;
   int send_fd; /* the carrier: putters' end and getters' end; -1 where this handle lacks the right */
