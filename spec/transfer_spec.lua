@@ -139,6 +139,57 @@ describe("identity", function()
   end)
 end)
 
+-- Is b the same graph as a? Keys are no tables. `known` maps what has been paired.
+local function same_graph(a, b, known)
+  if type(a) ~= "table" then
+    return math.type(a) == math.type(b) and (a == b and (a ~= 0 or 1 / a == 1 / b) or a ~= a and b ~= b)
+  end
+  if known[a] or known[b] then return known[a] == b and known[b] == a end
+  if type(b) ~= "table" then return false end
+  known[a], known[b] = b, a
+  local n, m = 0, 0
+  for k, v in pairs(a) do
+    n = n + 1
+    if not same_graph(v, b[k], known) then return false end
+  end
+  for _ in pairs(b) do m = m + 1 end
+  return n == m
+end
+
+describe("any graph of tables", function()
+  it("arrives as the same graph", function()
+    math.randomseed(20)
+    local scalars = { 0, 1, -1, 127, 128, -32, -33, 1 << 40, math.mininteger, 0.5, -0.0, 1e300, "", "key", ("x"):rep(40), true, false }
+    local function graph()
+      local tables, root = {}, {}
+      local function grow(t, depth)
+        tables[#tables + 1] = t
+        local style = math.random(4)
+        for i = 1, math.random(0, math.random(2) == 1 and 4 or 20) do
+          local v
+          local dice = math.random(10)
+          if dice <= 2 and depth < 6 then v = {}
+          elseif dice == 3 then v = tables[math.random(#tables)]
+          else v = scalars[math.random(#scalars)] end
+          local k = i
+          if style == 2 then k = "k" .. math.random(30)
+          elseif style == 3 then k = math.random(40)
+          elseif style == 4 then k = ({ i, "k" .. i, i + 0.5, -i, i % 2 == 0 })[math.random(5)] end
+          local fresh = type(v) == "table" and not next(v) and v ~= root
+          t[k] = v
+          if fresh and t[k] == v then grow(v, depth + 1) end
+        end
+      end
+      grow(root, 1)
+      return root
+    end
+    for _ = 1, 1500 do
+      local g = graph()
+      assert(same_graph(g, through(g, false), {}))
+    end
+  end)
+end)
+
 describe("a function", function()
   it("travels with its upvalues", function()
     local k, t = 5, { 1 }
