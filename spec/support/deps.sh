@@ -7,7 +7,7 @@ set -u
 # Packages of the distribution and what each is for. Nothing else is ever installed.
 BUILD_PACKAGES="gcc make libc6-dev linux-libc-dev liblua5.4-dev libseccomp-dev libssl-dev"
 RUN_PACKAGES="lua5.4 libedit2 lua-socket lua-cjson"
-TEST_PACKAGES="lua-busted lua-check clang-tidy cppcheck"
+TEST_PACKAGES="lua-busted lua-check clang-tidy cppcheck libmsgpack-dev"
 
 missing () {
   for p in "$@"; do
