@@ -80,9 +80,9 @@ static struct mpi_jail *check_jail (lua_State *L, int arg) {
   return luaL_checkudata(L, arg, JAIL);
 }
 
-/* jail_make(plain policy, form) -> jail. form: "listener", "deny", "kill", "none", "learn" */
+/* jail_make(plain policy, form) -> jail. form: "listener", "deny", "kill", "learn", "none" */
 static int l_jail_make (lua_State *L) {
-  static const char *const forms[] = {"listener", "deny", "kill", "none", "learn", NULL};
+  static const char *const forms[] = {"listener", "deny", "kill", "learn", "none", NULL}; /* as mpi_filter_form */
   int form = luaL_checkoption(L, 2, "listener", forms);
   struct mpi_policy *p;
   struct mpi_jail *j;
@@ -107,7 +107,7 @@ static int l_jail_make (lua_State *L) {
   set_limit(L, "files", &p->files);
   set_limit(L, "threads", &p->threads);
   j = new_jail(L);
-  if ((form == 4 ? mpi_jail_make_learner(j) : mpi_jail_make(p, (enum mpi_filter_form)form, j)) != 0) return sentence(L);
+  if ((form == MPI_FILTER_LEARN ? mpi_jail_make_learner(j) : mpi_jail_make(p, (enum mpi_filter_form)form, j)) != 0) return sentence(L);
   return 1;
 }
 
@@ -382,10 +382,13 @@ static void note_where (lua_State *L, char *page) {
   page[0] = '\0';
 }
 
-/* A refusal says which grant would allow it: "x: Operation not permitted" becomes "... (sandbox: needs read)". */
+/* A refusal says which grant would allow it: "x: Operation not permitted" becomes "... (sandbox: needs read)". "open": what the mode says. */
 static int noted (lua_State *L) {
   char *page = mpi_warden_where();
+  const char *need = lua_tostring(L, lua_upvalueindex(2));
   int n, args = lua_gettop(L);
+  if (need != NULL && strcmp(need, "open") == 0)
+    need = lua_type(L, 2) == LUA_TSTRING && strpbrk(lua_tostring(L, 2), "wa+") != NULL ? "write" : "read";
   if (page != NULL) note_where(L, page);
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
@@ -393,8 +396,8 @@ static int noted (lua_State *L) {
   n = lua_gettop(L);
   if (page != NULL) page[0] = '\0';
   if (n >= 2 && lua_isnil(L, 1) && lua_type(L, 2) == LUA_TSTRING && strstr(lua_tostring(L, 2), "not permitted") != NULL &&
-      lua_toboolean(L, lua_upvalueindex(2))) {
-    lua_pushfstring(L, "%s (sandbox: needs %s)", lua_tostring(L, 2), lua_tostring(L, lua_upvalueindex(2)));
+      need != NULL) {
+    lua_pushfstring(L, "%s (sandbox: needs %s)", lua_tostring(L, 2), need);
     lua_replace(L, 2);
   }
   return n;

@@ -127,16 +127,28 @@ static int kept (const int *keep, int n, int fd) {
   return 0;
 }
 
-/* Closes all descriptors but 0, 1, 2 and the kept ones, whose highest number is given back. */
-static int close_others (const int *keep, int n) {
-  int i, top = 2, fd;
+static int highest (const int *keep, int n) {
+  int i, top = 2;
   for (i = 0; i < n; i++)
     if (keep[i] > top) top = keep[i];
+  return top;
+}
+
+/* Closes all descriptors but 0, 1, 2 and the kept ones. */
+static void close_others (const int *keep, int n) {
+  int top = highest(keep, n), fd;
   for (fd = 3; fd < top; fd++)
     if (!kept(keep, n, fd)) (void)close(fd);
   if (syscall(SYS_close_range, (unsigned)top + 1, ~0u, 0) != 0)
     for (fd = top + 1; fd < 65536; fd++) (void)close(fd);
-  return top;
+}
+
+/* Descriptors that we hold for a moment, out of the way of the numbers that the limit is about. */
+static void move_up (int *fd) {
+  int high = fcntl(*fd, F_DUPFD_CLOEXEC, 900);
+  if (high < 0) return; /* a low limit already: then it counts */
+  (void)close(*fd);
+  *fd = high;
 }
 
 /* ---- resources ---- */
@@ -161,8 +173,19 @@ static int limit (int what, int64_t soft, int64_t hard) {
   return setrlimit((__rlimit_resource_t)what, &r) == 0 ? 0 : mpi_fail_errno("setrlimit");
 }
 
-static int limit_resources (const struct mpi_policy *p, int top) {
-  int64_t files = top + 1 + (p->files >= 0 ? p->files : DEFAULT_FILES);
+/* The limit is on numbers: below it are the kept ones and as many others as are allowed. At least one: the filter's own descriptor
+** needs a number for a moment. */
+static int64_t highest_number (int64_t more, const int *keep, int n) {
+  int64_t fd = 3;
+  if (more < 0) more = DEFAULT_FILES;
+  if (more == 0) more = 1;
+  for (; more > 0; fd++)
+    if (!kept(keep, n, (int)fd)) more--;
+  return fd > highest(keep, n) ? fd : highest(keep, n) + 1;
+}
+
+static int limit_resources (const struct mpi_policy *p, const int *keep, int n) {
+  int64_t files = highest_number(p->files, keep, n);
   int rc;
   /* One byte, not zero: with zero a core dump that goes to a program is still made. */
   if ((rc = limit(RLIMIT_CORE, 1, 1)) != 0 || (rc = limit(RLIMIT_NOFILE, files, files)) != 0 || (rc = limit(RLIMIT_MEMLOCK, 0, 0)) != 0 ||
@@ -305,14 +328,14 @@ static int only_limits (const struct mpi_jail *j, int supervisor) {
   int rc;
   if (p.files < 0) p.files = 1 << 20;
   (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-  if ((rc = limit_resources(&p, 2)) != 0 || (rc = mpi_fd_send(supervisor, "N", 1, NULL, 0)) != 0) return rc;
+  if ((rc = limit_resources(&p, NULL, 0)) != 0 || (rc = mpi_fd_send(supervisor, "N", 1, NULL, 0)) != 0) return rc;
   return read(supervisor, &go, 1) == 1 ? 0 : mpi_fail(MP_ESYS, "the supervisor is gone");
 }
 
 #define MORE 3 /* descriptors that we hold ourselves for a while */
 
 int mpi_jail_confine (const struct mpi_jail *j, const int *keep, int n, int supervisor) {
-  int landlock = -1, memory = -1, listener = -1, top, rc, k = n;
+  int landlock = -1, memory = -1, listener = -1, rc, k = n;
   int *all;
   if (j->learn) return learn(j, supervisor);
   if (j->form == MPI_FILTER_NONE) return only_limits(j, supervisor);
@@ -321,14 +344,18 @@ int mpi_jail_confine (const struct mpi_jail *j, const int *keep, int n, int supe
   if ((rc = mpi_landlock_make(&j->policy, &landlock)) != 0) goto out;
   if (supervisor >= 0) {
     if ((memory = rc = own_memory()) < 0) goto out;
+    move_up(&memory);
     all[k++] = memory;
     all[k++] = supervisor;
   }
-  if (landlock >= 0) all[k++] = landlock;
+  if (landlock >= 0) {
+    move_up(&landlock);
+    all[k++] = landlock;
+  }
   scrub_environment();
   (void)setsid(); /* no terminal; fails for who leads a group, which then leads none */
-  top = close_others(all, k);
-  if ((rc = limit_resources(&j->policy, top)) != 0 || (rc = drop_identity(j)) != 0 || (rc = close_doors(j, supervisor)) != 0) goto out;
+  close_others(all, k);
+  if ((rc = limit_resources(&j->policy, keep, n)) != 0 || (rc = drop_identity(j)) != 0 || (rc = close_doors(j, supervisor)) != 0) goto out;
   if (landlock >= 0) {
     if ((rc = mpi_landlock_enter(landlock)) != 0) goto out;
     mpi_fd_close(&landlock);

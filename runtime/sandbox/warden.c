@@ -454,8 +454,12 @@ static int take_output (struct ends *e) {
 }
 
 static int child_side (const struct mpi_jail *j, struct ends *e, const int *keep, int n, const sigset_t *mask) {
-  int control = e->control[1], rc, flags;
-  e->control[1] = -1;
+  int control = fcntl(e->control[1], F_DUPFD_CLOEXEC, 900); /* out of the way of the numbers that are limited */
+  int rc, flags;
+  if (control < 0) {
+    control = e->control[1];
+    e->control[1] = -1;
+  }
   rc = take_output(e);
   ends_close(e);
   /* The answer to the hand-over is waited for. */
