@@ -307,7 +307,9 @@ function sandbox.explain(policy)
   for _, path in ipairs(plain.read or {}) do add(granted, "read " .. path, landlock) end
   for _, path in ipairs(plain.write or {}) do add(granted, "read and write " .. path, landlock) end
   for _, path in ipairs(plain.run or {}) do add(granted, "run " .. path .. " (by sh)", landlock) end
-  for _, port in ipairs(plain.connect or {}) do add(granted, port == 0 and "connect to any TCP port" or format("connect to TCP port %d, any host", port), landlock) end
+  for _, port in ipairs(plain.connect or {}) do
+    add(granted, port == 0 and "connect to any TCP port" or format("connect to TCP port %d, any host", port), landlock)
+  end
   for _, port in ipairs(plain.bind or {}) do
     add(granted, port == 0 and "listen on any free TCP port" or format("listen on TCP port %d", port), landlock)
   end
