@@ -459,6 +459,15 @@ describe("a class", function()
     assert.error_matches(function() mp.register("x", {}, { dump = 1 }) end, "'dump' must be a function")
   end)
 
+  it("whose dump sends an object whose dump sends ... ends in an error, and all is well after it", function()
+    local Endless = { __name = "Endless" }
+    mp.register("Endless", Endless, { dump = function() return core.encode(setmetatable({}, Endless)) end, load = function(v) return v end })
+    for _ = 1, 3 do
+      refused(setmetatable({}, Endless))
+      assert.same({ 1, { 2 } }, through { 1, { 2 } })
+    end
+  end)
+
   it("whose dump changes a table that is being sent is refused", function()
     local list = { 1, false, 3 }
     local Meddler = { __name = "Meddler" }

@@ -10,7 +10,7 @@
 
 #include "bind/codec.h"
 
-#define MPL_LEVELS 8
+#define MPL_LEVELS 64 /* pointers; a level is made when it is first used */
 #define MPL_DEPTH_MAX 150000u      /* nested values; two or three Lua stack slots each, of a million */
 #define MPL_DEPTH_UNTRUSTED 10000u /* in what an untrusted peer sent */
 #define MPL_KEEP (4u << 20)        /* bytes that an idle parcel may keep */
