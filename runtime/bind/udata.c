@@ -7,6 +7,7 @@
 
 #include "bind/codec.h"
 #include "mplua.h"
+#include "proc/child.h"
 
 static const char objects_key = 0; /* registry: weak values, light pointer of the mp_object -> userdata */
 static const char by_type_key = 0; /* registry: type number -> metatable */
@@ -293,6 +294,7 @@ static int l_nothing (lua_State *L) {
 
 void mpl_interrupt (lua_State *L) {
   lua_State *m;
+  mpi_note_interrupt();
   luaL_checkstack(L, 4, NULL);
   mpl_parcels_hold(L, __builtin_frame_address(0)); /* what waits to be sent is not for a hook that sends */
   lua_pushcfunction(L, l_nothing);                 /* a call: hooks of this state run here, and may raise */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "main/hooks.h"
+#include "proc/child.h"
 
 #define PATIENCE_NS 1000000000 /* a SIGINT this long after the one that is pending ... */
 #define PATIENCE_COUNT 20      /* ... or this many of them: the default action */
@@ -70,7 +71,9 @@ static void stop (lua_State *L, lua_Debug *ar) {
   int real = pending != 0;
   (void)ar;
   disarm_all(); /* also when it is a left-over: inherited by a coroutine that was born meanwhile, say */
-  if (real) luaL_error(L, "interrupted!");
+  if (!real) return;
+  mpi_note_interrupt();
+  luaL_error(L, "interrupted!");
 }
 
 /* ---- the list of threads ---- */

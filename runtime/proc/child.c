@@ -591,7 +591,11 @@ static int exit_was_interrupted (void *ud) {
 }
 
 /* When the others must have ended because the whole program was interrupted; MP_NEVER if it was not. */
-static int64_t interrupt_deadline (int status) {
+void mpi_note_interrupt (void) {
+  if (parent == 0) atomic_store(&mpi_program()->interrupted_at, mp_now());
+}
+
+int64_t mpi_interrupt_deadline (int status) {
   int64_t at = program != NULL ? atomic_load(&program->interrupted_at) : 0;
   int64_t now = mp_now();
   if (status == 0 || at == 0 || now - at > INTERRUPT_RECENT) return MP_NEVER;
@@ -608,7 +612,7 @@ void mpi_exit_rules (int status, pid_t tid) {
     (void)join_all(tid, 1, MP_NEVER);
   }
   for (;;) {
-    int64_t deadline = interrupt_deadline(status);
+    int64_t deadline = mpi_interrupt_deadline(status);
     /* In short steps: that the program was interrupted is known as soon as one of the processes has seen it. */
     int64_t step = status == 0 ? MP_NEVER : mp_now() + 100 * MPI_NS_PER_MS;
     int rc = join_all(tid, 0, deadline < step ? deadline : step);

@@ -95,6 +95,11 @@ void mpi_child_moved (void);
 
 /* ---- both ---- */
 
+/* In a main program: an interruption is about to be raised. If the program ends with a failure soon after, nobody is waited for long. Not for
+** signal handlers. */
+void mpi_note_interrupt (void);
+int64_t mpi_interrupt_deadline (int status); /* until when then; MP_NEVER: it is not so */
+
 /* Daemons of this process are terminated (killed after a grace), the others joined; `tid` != 0: only those that this thread started.
 ** status != 0 after an interruption from the terminal: whoever has not ended shortly after it is killed. */
 void mpi_exit_rules (int status, pid_t tid);

@@ -51,7 +51,8 @@ pid_t mpi_spawn_zygote (void) {
 
 /* ---- the helper ---- */
 
-void mpi_spawn_set_helper (const char *path) {
+void mpi_spawn_set_helper (const char *path) { /* every state that opens mp says so; the first is alone */
+  if (helper[0] != '\0') return;
   (void)snprintf(helper, sizeof helper, "%s", path);
 }
 

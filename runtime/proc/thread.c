@@ -228,8 +228,7 @@ static int join_threads (int daemons, int64_t deadline) {
 void mpi_threads_exit (int status) {
   mpi_thread_handle *t;
   if (table == NULL) return;
-  (void)status;
-  (void)join_threads(0, MP_NEVER);
+  (void)join_threads(0, mpi_interrupt_deadline(status));
   (void)pthread_once(&handler_once, install_handler);
   (void)pthread_mutex_lock(&lock);
   for (t = table; t != NULL; t = t->next)

@@ -84,6 +84,18 @@ for _, program in ipairs { "mprun", "lua5.4" } do
         assert.equal(1, select(2, s.err():gsub("interrupted!", "")), s.err())
       end)
 
+      it("with threads is gone within a second of Ctrl-C, whatever they catch", function()
+        local s = start([=[
+          here()
+          mp.Thread{ target = function() while true do pcall(function() while true do end end) end end }:start()
+          mp.Thread{ target = function() while true do pcall(mp.sleep, 60) end end }:start()
+          here()
+          mp.sleep(60)]=], 2)
+        os.execute("sleep 0.2; kill -INT -" .. s.main)
+        assert.is_true(gone(s.pids, 2))
+        assert.equal(1, select(2, s.err():gsub("interrupted!", "")), s.err())
+      end)
+
       it("a daemon's children go with it when it is killed or terminated", function()
         local s = start([[
           here()
