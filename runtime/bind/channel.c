@@ -4,10 +4,10 @@
 #include "bind/codec.h"
 #include "proc/distrust.h"
 
-void mpl_ring_share (const struct mpi_ring *r, const struct mpl_parcel *p) {
+void mpl_ring_share (const struct mpi_ring *r, const int *fds, int nfds) {
   int i;
-  if (p->nfds == 0 || !mpi_distrusted(r->seg->ino)) return;
-  for (i = 0; i < p->nfds; i++) mpi_distrust(p->fds[i]);
+  if (nfds == 0 || !mpi_distrusted(r->seg->ino)) return;
+  for (i = 0; i < nfds; i++) mpi_distrust(fds[i]);
 }
 
 unsigned mpl_ring_trust (const struct mpi_ring *r) {
@@ -24,7 +24,7 @@ int mpl_ring_put (lua_State *L, struct mpi_ring *r, int idx, int64_t deadline) {
     m.size = p->size;
     m.fds = p->fds;
     m.nfds = p->nfds;
-    mpl_ring_share(r, p);
+    mpl_ring_share(r, p->fds, p->nfds);
     rc = mpi_ring_put(r, &m, 1, &done, 0);
     if (rc != MP_ETIMEDOUT || deadline == 0) break;
     mpl_enter(L); /* only now: it takes time */

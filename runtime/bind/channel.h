@@ -15,8 +15,7 @@ int mpl_queue_get (lua_State *L, struct mpi_queue *q, int64_t deadline);        
 int mpl_ring_get_if (lua_State *L, struct mpi_ring *r, int64_t deadline, int (*accept) (void *ud, const unsigned char *head, size_t n), void *ud);
 
 /* Flags for mpl_decode: no code out of what a confined process can write into (proc/distrust.h). And what goes in there is shared with it. */
-struct mpl_parcel;
 unsigned mpl_ring_trust (const struct mpi_ring *r);
-void mpl_ring_share (const struct mpi_ring *r, const struct mpl_parcel *p);
+void mpl_ring_share (const struct mpi_ring *r, const int *fds, int nfds);
 
 #endif

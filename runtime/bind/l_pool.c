@@ -23,6 +23,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "bind/channel.h"
 #include "bind/codec.h"
 #include "bind/udata.h"
 #include "bind/wait.h"
@@ -316,6 +317,8 @@ static int l_submit (lua_State *L) {
   args.size = out->size;
   args.fds = out->fds;
   args.nfds = out->nfds;
+  mpl_ring_share(mpi_queue_ring(p->p.tasks), f->fds, f->nfds);
+  mpl_ring_share(mpi_queue_ring(p->p.tasks), out->fds, out->nfds);
   rc = mpi_pool_submit(&p->p, &head, &function, &args, 0);
   if (rc == MP_ETIMEDOUT) return 0;
   if (rc != 0) return mpl_raise(L, how.who, rc);
@@ -366,12 +369,13 @@ static int l_list (lua_State *L) {
 
 struct decoding {
   struct mpl_parcel parcel;
+  unsigned flags; /* no code from workers in a sandbox */
 };
 
 static int decode (lua_State *L) {
   struct decoding *d = lua_touserdata(L, 1);
   lua_settop(L, 0);
-  mpl_decode(L, &d->parcel, MPL_TRUST_CODE);
+  mpl_decode(L, &d->parcel, d->flags);
   return 1;
 }
 
@@ -432,6 +436,7 @@ static int l_next (lua_State *L) {
   size = p->ends[p->at] - start;
   p->at++;
   memset(&d, 0, sizeof d);
+  d.flags = mpl_ring_trust(mpi_queue_ring(p->p.answers));
   if (p->at == p->got) { /* descriptors come with the last one */
     d.parcel.fds = p->fds;
     d.parcel.nfds = d.parcel.fds_room = p->nfds;

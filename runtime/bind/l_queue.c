@@ -153,7 +153,7 @@ static void encode_list (lua_State *L, const struct mpi_ring *r, int n, struct m
     (void)snprintf(root, sizeof root, "[%d]", i + 1);
     lua_geti(L, 2, i + 1);
     mpl_encode_as(L, -1, p, &how);
-    mpl_ring_share(r, p);
+    mpl_ring_share(r, p->fds, p->nfds);
     msgs[i].size = p->size;
     msgs[i].nfds = p->nfds;
     append(L, at, &bytes, p->data, p->size);
