@@ -29,13 +29,18 @@ local function authkey()
 end
 
 -- An interpreter that runs one script is the script's own; a host is somebody's program.
+local own_program
+local function is_own_program()
+  if own_program == nil then
+    local program = core.program()
+    own_program = (program:match "^mprun" or program:match "^lua[%d.]*$") and true or false
+  end
+  return own_program
+end
+
 local function default_method()
   if start_method then return start_method end
-  local program = core.program()
-  if spawn and (core.thread_count() > 1 or not (program:match "^mprun" or program:match "^lua[%d.]*$")) then
-    return "spawn"
-  end
-  return "fork"
+  return (core.thread_count() > 1 or not is_own_program()) and "spawn" or "fork"
 end
 
 -- ---- the class ----------------------------------------------------------------------------
@@ -545,5 +550,5 @@ core.process = {
   identity = function() return me end, authkey = authkey,
   set_spawn = function(f) spawn = f end,
   set_start_method = function(name) start_method = name end,
-  chosen_method = function() return start_method end,
+  chosen_method = function() return start_method or not is_own_program() and "spawn" or nil end, -- what children inherit
 }
