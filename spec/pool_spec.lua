@@ -486,3 +486,48 @@ describe("a pool's program", function()
     assert.equal(0, r.status)
   end)
 end)
+
+for what, options in pairs { spawned = { processes = 2, start_method = "spawn" }, threads = { processes = 2, kind = "thread" } } do
+  describe("a pool of " .. (what == "threads" and "threads" or "spawned processes"), function()
+    it("does the same: calls, maps, failures, shared objects, initializer", function()
+      local q = mp.Queue()
+      options.initializer, options.initargs = function(x) _G.pool_spec_kind = x end, { what }
+      local pool <close> = mp.Pool(options)
+      assert.equal(what, pool:apply(function() return _G.pool_spec_kind end))
+      local r = pool:map(square, numbers(500))
+      for i = 1, 500 do assert.equal(i * i, r[i]) end
+      pool:map(function(x) q:put(x) end, { 1, 2, 3 })
+      assert.equal(3, q:qsize())
+      failing("error", pool.apply, pool, error, { "boo" })
+      failing("encode", pool.apply, pool, function() return coroutine.create(print) end)
+      assert.equal(16, pool:apply(square, { 4 }))
+      assert.equal(2, #pool:pids())
+      local sum = 0
+      for v in pool:imap(square, { 1, 2, 3 }) do sum = sum + v end
+      assert.equal(14, sum)
+    end)
+
+    it("stops what outlives its time or is cancelled", function()
+      local pool <close> = mp.Pool { processes = options.processes, kind = options.kind, start_method = options.start_method }
+      for _, f in ipairs { function() while true do end end, function() while true do pcall(mp.sleep, 60) end end } do
+        failing("timeout", pool.apply, pool, f, {}, { timeout = 0.1 })
+        assert.equal(9, pool:apply(square, { 3 }))
+      end
+      local started = mp.Event()
+      local r = pool:apply_async(function() started:set() while true do pcall(mp.sleep, 60) end end)
+      assert.is_true(started:wait(20 * slow))
+      assert.is_true(r:cancel())
+      assert.same({ nil, "cancelled", n = 2 }, table.pack(r:get()))
+      assert.equal(2, pool:map(square, { 1, 2 }, 1).n)
+    end)
+
+    it("is terminated while it computes", function()
+      local pool = mp.Pool { processes = options.processes, kind = options.kind, start_method = options.start_method }
+      local started = mp.Event()
+      pool:apply_async(function() started:set() while true do end end)
+      assert.is_true(started:wait(20 * slow))
+      pool:terminate()
+      assert.is_true(pool:join(20 * slow))
+    end)
+  end)
+end

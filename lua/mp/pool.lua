@@ -394,6 +394,28 @@ local function bury(pool, i, worker)
   end
 end
 
+-- What does not stop by itself is ended: processes do so themselves unless they are stopped or deaf, threads wait for us.
+local function overdue(pool, i, worker, t)
+  local late = core.pool_late(pool.ud, i)
+  local unwanted = worker.stop_by and t > worker.stop_by
+  if unwanted then
+    worker.stop_by = nil
+    unwanted = core.pool_stop(pool.ud, worker.stop_id) == i and task_of(pool, worker.stop_id) ~= nil
+  end
+  if pool.threads then
+    if late and late > 2 then -- in C code that never looks: the task has failed, whenever its thread is back
+      local id, _, at = core.pool_victim(pool.ud, i)
+      if id then lost(pool, id, worker, timed_out(worker), at) end
+    elseif late or unwanted then
+      worker.late, worker.innocent = late ~= nil, not late
+      core.thread_poke(worker.process, unwanted or late > 0.3)
+    end
+  elseif late and late > 1 or unwanted then
+    worker.late, worker.innocent = late ~= nil, not late
+    worker.process:kill()
+  end
+end
+
 -- Looks at every worker: buries the dead, replaces them, ends those whose task is late and who did not end themselves.
 local function look(pool)
   local t = now()
@@ -405,19 +427,7 @@ local function look(pool)
       local worker = pool.workers[i]
       if not worker.dead then
         if worker.process.exitcode ~= nil then bury(pool, i, worker)
-        elseif worker.process.kill then
-          local late = core.pool_late(pool.ud, i)
-          if late and late > 1 then
-            worker.late = true
-            worker.process:kill()
-          elseif worker.stop_by and t > worker.stop_by then
-            worker.stop_by = nil
-            if core.pool_stop(pool.ud, worker.stop_id) == i and task_of(pool, worker.stop_id) then
-              worker.innocent = true
-              worker.process:kill()
-            end
-          end
-        end
+        else overdue(pool, i, worker, t) end
       end
       worker = pool.workers[i]
       if worker.dead and worker.restart and worker.restart <= t and not pool.broken and not (pool.ended and pool.outstanding == 0) then
@@ -615,8 +625,7 @@ local function stop_running(pool, id)
   local worker = pool.workers[i]
   if worker.dead then return end
   worker.stop_by, worker.stop_id = now() + 1, id
-  if worker.process.kill then core.process_signal(worker.process, SIGALRM)
-  else core.thread_poke(worker.process, false) end
+  if pool.threads then core.thread_poke(worker.process, false) else core.process_signal(worker.process, SIGALRM) end
 end
 
 local function cancel_job(pool, job)
@@ -923,7 +932,7 @@ Pool.imap_unordered = stream_method("imap_unordered", true)
 local function end_processes(pool)
   for _, worker in pairs(pool.workers) do
     if not worker.dead and worker.process.exitcode == nil then
-      if worker.process.kill then worker.process:kill() else worker.process:terminate() end
+      if pool.threads then worker.process:terminate() else worker.process:kill() end
     end
   end
 end
@@ -1045,11 +1054,10 @@ end
 
 function meta.__gc(self)
   local pool = fields_of(self)
-  if pool and pool.pid == getpid() and pool.state ~= "terminated" and not pool.finished then
+  if pool and pool.pid == getpid() and pool.state ~= "terminated" then
     pool.ended = true
-    for _, worker in pairs(pool.workers) do
-      if not worker.dead then pcall(worker.process.kill or worker.process.terminate, worker.process) end
-    end
+    core.pool_end(self, true)
+    pcall(end_processes, pool)
   end
   core.pool_letgo(self)
 end
@@ -1084,7 +1092,7 @@ local function new(_, o, ...)
   if o.maxtasksperchild ~= nil then options.maxtasksperchild = count("Pool", "maxtasksperchild", o.maxtasksperchild) end
   local pool = {
     pid = getpid(), options = options, state = "running", tasks = {}, free = {}, outstanding = 0, workers = {}, failed_starts = 0, most_starts = n + 2,
-    handled = 0, looked = now(), slowest = {}, slow_from = 0, measured = setmetatable({}, { __mode = "k" }),
+    handled = 0, looked = now(), threads = o.kind == "thread", slowest = {}, slow_from = 0, measured = setmetatable({}, { __mode = "k" }),
   }
   local ud, why = core.pool_new(pool, n)
   if not ud then misuse("Pool", why) end

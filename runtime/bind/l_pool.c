@@ -56,7 +56,6 @@ enum status { /* of an answer; lua/mp/pool.lua has the same numbers */
 
 struct l_pool {
   struct mpi_pool p;
-  pid_t owner;
   int epoll, timer; /* what mp.wait polls beside the bell */
   unsigned char *data;
   size_t room;
@@ -104,7 +103,6 @@ static int l_new (lua_State *L) {
   lua_setmetatable(L, -2);
   (void)lua_setiuservalue(L, -2, 3);
   if (mpi_pool_make((int)n, &p->p) != 0) goto failed;
-  p->owner = getpid();
   p->epoll = epoll_create1(EPOLL_CLOEXEC);
   p->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
   memset(&ev, 0, sizeof ev);
@@ -729,6 +727,11 @@ static void begin_item (struct worker *w, int64_t now) {
 
 static void end_running (struct worker *w) {
   if (!w->running) return;
+  if (w->thread && !w->stopping) { /* whoever interrupted it did so for one of these */
+    uint64_t deadline = mpi_load(&w->slot->deadline);
+    if (deadline != 0 && mp_now() >= (int64_t)deadline) w->stopping = MPI_STOPPED_TIMEOUT;
+    else if (mpi_load(&w->slot->stop) == w->id + 1) w->stopping = MPI_STOPPED_CANCEL;
+  }
   w->running = 0; /* from here on the handler leaves us alone */
   mpi_compiler_barrier();
   mpi_store(&w->slot->running, 0);
@@ -1092,6 +1095,7 @@ static int l_work (lua_State *L) {
     if (__fpending(stdout) > 0) (void)fflush(stdout);
     drop_message(w);
     if (rc != LUA_OK) {
+      if (w->thread && atomic_load(&mpi_thread_self()->request) == MPI_STOP_END) return luaL_error(L, "stopped");
       if (rc == LUA_ERRMEM) {
         lua_pushnil(T);
         lua_rawsetp(T, LUA_REGISTRYINDEX, &traceback_key);
