@@ -805,7 +805,14 @@ static int bind_any (void) {
   return OR_ERRNO(s < 0 ? -1 : bind(s, (struct sockaddr *)&a, sizeof a));
 }
 static int sysv_memory (void) { return OR_ERRNO(shmget(IPC_PRIVATE, 4096, 0600)); }
-static int posix_memory (void) { return OR_ERRNO(open("/dev/shm/mp-test", O_CREAT | O_RDWR, 0600)); }
+static int posix_memory (void) {
+  char name[64];
+  int fd;
+  (void)snprintf(name, sizeof name, "/dev/shm/mp-jail-%d", (int)getpid());
+  fd = open(name, O_CREAT | O_RDWR, 0600);
+  if (fd >= 0) (void)unlink(name);
+  return OR_ERRNO(fd);
+}
 static int message_queue (void) { return OR_ERRNO(syscall(SYS_mq_open, "mp-test", O_CREAT | O_RDWR, 0600, NULL)); }
 static int make_memfd (void) { return OR_ERRNO(syscall(SYS_memfd_create, "x", 0)); }
 static int new_eventfd (void) { return OR_ERRNO(syscall(SYS_eventfd2, 0, 0)); }
