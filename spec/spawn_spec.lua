@@ -153,6 +153,28 @@ describe("a spawned process", function()
     assert.equal(7, q.exitcode)
   end)
 
+  it("starts each process once while its zygote is killed again and again", function()
+    local zygote, seen = mp.Value("q", 0), mp.Value("q", 0)
+    local killer = mp.Thread { daemon = true, target = function(z)
+      while true do
+        mp.sleep(0.001 + math.random() * 0.004)
+        if z.value > 0 then os.execute("kill -9 " .. z.value .. " 2>/dev/null") end
+      end
+    end, args = { zygote } }
+    killer:start()
+    for i = 1, 100 do
+      local p = spawned { target = function(n, s) s:add(1) return n * 2 end, args = { i, seen } }
+      zygote.value = core.zygote()
+      assert.equal(i * 2, p:result(20))
+    end
+    killer:terminate()
+    killer:join()
+    assert.equal(100, seen.value)
+    spawned(function() end):join() -- buries the last one
+    local zombies = io.popen("ps --ppid " .. mp.getpid() .. " -o stat= | grep -c Z"):read("n")
+    assert.equal(0, zombies)
+  end)
+
   it("returns hundreds of shared objects, and large results", function()
     local p = spawned(function()
       local t = {}

@@ -32,7 +32,7 @@ typedef struct mpi_record {
   int nfds;
 } mpi_record;
 
-enum { MPI_REPORT_NONE, MPI_REPORT_RESULT, MPI_REPORT_ERROR, MPI_REPORT_TASK /* from parent to child: see spawn.h */ };
+enum { MPI_REPORT_NONE, MPI_REPORT_RESULT, MPI_REPORT_ERROR, MPI_REPORT_TASK, MPI_REPORT_LEAVE /* from parent to child: see spawn.h */ };
 
 /* What reports are made of: one message over a socket pair, with any number of bytes and descriptors. Neither blocks; take gives kind NONE for
 ** what is not whole. The descriptors sent stay the caller's. */

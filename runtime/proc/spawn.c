@@ -224,19 +224,18 @@ static int start_zygote (void) {
 
 /* ---- asking it ---- */
 
-/* One new process with that end of a socket pair: its pid. */
-static int ask (int theirs, pid_t *pid) {
+/* One new process with that end of a socket pair: its pid. MP_ECLOSED: the zygote is gone, perhaps in the middle. */
+static int ask_once (int theirs, pid_t *pid) {
   struct mpi_zygote_request q = {MPI_ZYGOTE_MAGIC, MPI_ZYGOTE_CLONE};
   struct mpi_zygote_reply r;
-  int attempt, rc = 0;
-  for (attempt = 0; attempt < 2; attempt++) {
-    if (control < 0 && (rc = start_zygote()) != 0) return rc;
-    rc = mpi_fd_send(control, &q, sizeof q, &theirs, 1);
-    if (rc == 0) rc = answer(&r);
-    if (rc == 0) break;
-    bury_zygote(); /* killed, or stuck: another one */
+  int rc = control < 0 ? start_zygote() : 0;
+  if (rc != 0) return rc;
+  rc = mpi_fd_send(control, &q, sizeof q, &theirs, 1);
+  if (rc == 0) rc = answer(&r);
+  if (rc != 0) {
+    bury_zygote(); /* killed, or stuck */
+    return MP_ECLOSED;
   }
-  if (rc != 0) return rc == MP_ECLOSED ? mpi_fail(MP_ESYS, "spawn: the zygote does not answer") : rc;
   if (r.magic != MPI_ZYGOTE_MAGIC || r.value == 0) return mpi_fail(MP_ECORRUPT, "spawn: the zygote talks nonsense");
   if (r.value < 0) {
     errno = -r.value;
@@ -244,6 +243,39 @@ static int ask (int theirs, pid_t *pid) {
   }
   *pid = r.value;
   return 0;
+}
+
+/* A zygote that died in the middle may have made a process that nobody knows. It waits at the other end of its socket, which nobody else
+** has: told to leave it says its number, so that it can be reaped. */
+static void dismiss (int sock) {
+  struct pollfd p = {sock, POLLIN, 0};
+  mpi_record r;
+  pid_t pid = 0;
+  if (mpi_record_send(sock, MPI_REPORT_LEAVE, NULL, 0, NULL, 0) != 0) return;
+  (void)poll(&p, 1, 5000); /* an answer, or the end if there is no such process */
+  mpi_record_take(sock, &r);
+  if (r.kind == MPI_REPORT_LEAVE && r.size == sizeof pid) memcpy(&pid, r.data, sizeof pid);
+  mpi_record_fini(&r);
+  if (pid > 0)
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {}
+}
+
+/* Each attempt has a socket pair of its own: two processes must not wait for one task. */
+static int ask (int *ours, pid_t *pid) {
+  int attempt, rc = MP_ECLOSED;
+  for (attempt = 0; attempt < 3 && rc == MP_ECLOSED; attempt++) {
+    int sv[2];
+    rc = mpi_socketpair(sv);
+    if (rc != 0) return rc;
+    rc = ask_once(sv[1], pid);
+    (void)close(sv[1]);
+    if (rc == 0) *ours = sv[0];
+    else {
+      if (rc == MP_ECLOSED) dismiss(sv[0]);
+      (void)close(sv[0]);
+    }
+  }
+  return rc == MP_ECLOSED ? mpi_fail(MP_ESYS, "spawn: the zygote does not answer") : rc;
 }
 
 /* Standard descriptors first, then the task's own. */
@@ -272,24 +304,21 @@ static int send_task (int sock, const mpi_task *t) {
 
 int mpi_spawn (const mpi_task *t, mpi_child **out) {
   mpi_child *c = NULL;
-  int sv[2], pidfd = -1, rc;
+  int sock = -1, pidfd = -1, rc;
   pid_t pid = 0;
   (void)mpi_proc_init();
   (void)pthread_once(&once, install_fork_hooks);
   if (mpi_exiting) return mpi_fail(MP_EMISUSE, "this process is ending");
-  rc = mpi_socketpair(sv);
-  if (rc != 0) return rc;
   mpi_flush_streams(); /* so that what the two print comes in order */
   (void)pthread_mutex_lock(&lock);
-  rc = ask(sv[1], &pid);
+  rc = ask(&sock, &pid);
   (void)pthread_mutex_unlock(&lock);
-  (void)close(sv[1]);
   if (rc == 0) {
     pidfd = mpi_pidfd_open(pid); /* our own child, not reaped: the number is still its */
-    rc = pidfd < 0 ? pidfd : mpi_child_adopt(pid, pidfd, sv[0], t->daemon, &c);
+    rc = pidfd < 0 ? pidfd : mpi_child_adopt(pid, pidfd, sock, t->daemon, &c);
   }
   if (rc != 0) { /* a process that was made sees the end of its socket, and ends */
-    mpi_fd_close(&sv[0]);
+    mpi_fd_close(&sock);
     mpi_fd_close(&pidfd);
     if (pid > 0)
       while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {}

@@ -63,6 +63,10 @@ static int receive (int sock, mpi_record *task) {
   int i;
   while (poll(&p, 1, -1) < 0 && errno == EINTR) {}
   mpi_record_take(sock, task);
+  if (task->kind == MPI_REPORT_LEAVE) { /* our maker lost us: see dismiss() in spawn.c */
+    pid_t me = getpid();
+    (void)mpi_record_send(sock, MPI_REPORT_LEAVE, &me, sizeof me, NULL, 0);
+  }
   if (task->kind != MPI_REPORT_TASK || task->nfds < MPI_TASK_FDS) {
     mpi_record_fini(task);
     return MP_EEOF;
