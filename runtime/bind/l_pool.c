@@ -33,6 +33,7 @@
 #define POOL "mp.Pool"
 #define RESULT "mp.AsyncResult"
 #define FUNCTION "mp.Pool.function"
+#define WORKER "mp.Pool.worker"
 
 enum mode { MODE_CALL = 1, MODE_EACH, MODE_STAR }; /* one call; one for each item; the same with items that are lists of arguments */
 
@@ -970,12 +971,24 @@ static void report_failure (lua_State *L, struct worker *w, int memory) {
   }
 }
 
+static const char worker_key = 0;
+
+static int l_worker_gc (lua_State *L) {
+  struct worker *w = luaL_checkudata(L, 1, WORKER);
+  if (self == w) self = NULL;
+  mpi_pool_fini(&w->p);
+  free(w->data);
+  w->data = NULL;
+  return 0;
+}
+
 /* pool_enter(tasks, answers, board, index): this process (or thread) is that worker now */
 static int l_enter (lua_State *L) {
-  struct worker *w = calloc(1, sizeof *w);
   lua_Integer index = luaL_checkinteger(L, 4);
+  struct worker *w = lua_newuserdatauv(L, sizeof *w, 1);
   int rc;
-  if (w == NULL) return luaL_error(L, "not enough memory");
+  memset(w, 0, sizeof *w);
+  luaL_setmetatable(L, WORKER);
   w->room = 4096;
   w->data = malloc(w->room);
   if (w->data == NULL) return luaL_error(L, "not enough memory");
@@ -987,8 +1000,10 @@ static int l_enter (lua_State *L) {
   w->thread = mpi_thread_self() != NULL;
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   w->main = lua_tothread(L, -1);
+  lua_pop(L, 1);
   w->L = lua_newthread(L);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, w);
+  (void)lua_setiuservalue(L, -2, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &worker_key);
   self = w;
   if (!w->thread) {
     struct sigaction sa;
@@ -1153,6 +1168,7 @@ int mpl_open_pool (lua_State *L) {
   new_meta(L, POOL, "pool_meta", NULL, "a pool belongs to the process that made it and cannot be sent");
   new_meta(L, RESULT, "pool_result_meta", NULL, "an async result belongs to the process that owns the pool and cannot be sent");
   new_meta(L, FUNCTION, NULL, l_function_gc, NULL);
+  new_meta(L, WORKER, NULL, l_worker_gc, NULL);
   mpl_set_waitable(L, RESULT, &waitable);
   lua_pop(L, 1);
   return 0;
