@@ -108,6 +108,75 @@ TEST("maxbytes bounds what is inside") {
   CHECK_OK(mp_queue_put(q, m, 300, 0));
 }
 
+TEST("a burst after the turn finds all the room that there is, though nobody gets", .limit = 60) {
+  mp_object *q = new_queue(0, 64u << 20);
+  uint64_t i, n = 0, next = 0;
+  put_int(q, n++); /* never empty */
+  for (i = 0; i < 40000; i++) { /* several windows */
+    put_int(q, n++);
+    CHECK_EQ(get_int(q, 0), next++);
+  }
+  for (i = 0; i < 1000000; i++) {
+    uint64_t v = n++;
+    CHECK_OK(mp_queue_put(q, &v, sizeof v, 0));
+  }
+  while (next < n) CHECK_EQ(get_int(q, 0), next++);
+}
+
+/* Random puts and gets of random sizes against a plain list of what must come. */
+static void against_model (uint64_t maxbytes, unsigned largest, int steps) {
+  enum { MOST = 4096 };
+  static struct { unsigned size, seed; } model[MOST];
+  static unsigned char out[70000], in[70000];
+  mp_object *q = new_queue(0, maxbytes);
+  unsigned first = 0, last = 0, phase = 50;
+  uint64_t inside = 0;
+  int i;
+  for (i = 0; i < steps; i++) {
+    unsigned k;
+    if (i % 200 == 0) phase = (unsigned)(test_random() % 100); /* how often to put: backlogs grow and shrink */
+    if (test_random() % 100 < phase && last - first < MOST) {
+      unsigned size = (unsigned)(test_random() % (test_random() % 4 == 0 ? largest : 20));
+      unsigned seed = (unsigned)test_random();
+      int rc;
+      for (k = 0; k < size; k++) out[k] = (unsigned char)(seed + k * 7);
+      rc = mp_queue_put(q, out, size, 0);
+      if (rc == MP_ETIMEDOUT) {
+        if (inside + size <= maxbytes && maxbytes >= (1u << 16)) FAIL("full with %llu bytes of %llu", (unsigned long long)inside, (unsigned long long)maxbytes);
+        if (inside == 0) FAIL("full and empty");
+        continue;
+      }
+      CHECK_EQ(rc, 0);
+      if (last != first && inside + size > maxbytes) FAIL("%llu bytes let in", (unsigned long long)(inside + size));
+      model[last++ % MOST].size = size;
+      model[(last - 1) % MOST].seed = seed;
+      inside += size;
+    } else {
+      size_t size = sizeof in;
+      int rc = mp_queue_get(q, in, &size, 0);
+      if (first == last) {
+        CHECK_EQ(rc, MP_ETIMEDOUT);
+        continue;
+      }
+      CHECK_EQ(rc, 0);
+      CHECK_EQ(size, model[first % MOST].size);
+      for (k = 0; k < size; k++)
+        if (in[k] != (unsigned char)(model[first % MOST].seed + k * 7)) FAIL("message %u differs at %u", first, k);
+      inside -= size;
+      first++;
+    }
+    CHECK_EQ(mp_queue_size(q), last - first);
+  }
+  mp_release(q);
+}
+
+TEST("whatever the sizes and backlogs, what comes out is what went in", .limit = 60) {
+  against_model(3000, 1000, 60000);
+  against_model(200, 200, 40000);
+  against_model(1u << 20, 60000, 20000);
+  against_model(32u << 20, 3000, 40000);
+}
+
 struct work {
   mp_object *q;
   mp_object *back;
@@ -569,7 +638,7 @@ static uint64_t blocks (mp_object *o) {
   return (uint64_t)st.st_blocks * 512;
 }
 
-TEST("a drained backlog gives its memory back, and a long life at a small backlog takes none", .limit = 60) {
+TEST("a drained backlog gives its memory back, and a long life at a small backlog takes none", .one_thread = 1, .limit = 60) {
   mp_object *q = new_queue(0, 0);
   uint64_t i, n = 300000;
   for (i = 0; i < n; i++) put_int(q, i);

@@ -26,25 +26,25 @@ struct record { /* one, as found; everything bounded */
 
 /* The record at `side`, which lies before `end`. 1, 0 (there is none), or MP_ECORRUPT. */
 static int record_at (const struct mpi_ring *r, uint64_t side, uint64_t end, struct record *rec) {
+  int skips = 0;
   for (;;) {
-    uint32_t used = pos_of(end) - pos_of(side);
-    uint32_t off = pos_of(side) & (r->units - 1);
-    char *at = address(r, pos_of(side));
+    uint32_t off = pos_of(side);
+    char *at = address(r, off);
     struct header h;
     uint64_t need, attempt = 0;
-    if (used == 0) return 0;
-    if (used > r->units) return mpi_fail(MP_ECORRUPT, "a ring's positions are impossible");
+    if (count_of(side) == count_of(end)) return 0;
+    if (off >= r->units || count_of(end) - count_of(side) > r->units) return mpi_fail(MP_ECORRUPT, "a ring's positions are impossible");
     memcpy(&h, at, sizeof h);
     __asm__ __volatile__("" ::: "memory");
     if (h.flags & SKIP) {
-      if (r->units - off > used) return mpi_fail(MP_ECORRUPT, "a ring's skip is impossible");
-      side = side_of(pos_of(side) + (r->units - off), count_of(side));
+      if (h.size >= r->units || ++skips > SKIPS_MOST) return mpi_fail(MP_ECORRUPT, "a ring's skip is impossible");
+      side = side_of(h.size, count_of(side));
       continue;
     }
     need = units_for(r, h.size, (h.flags & FDS) ? 1 : 0);
-    if (need > used || off + need > r->units) return mpi_fail(MP_ECORRUPT, "a message's length is impossible");
+    if (need > r->units - off) return mpi_fail(MP_ECORRUPT, "a message's length is impossible");
     rec->at = side;
-    rec->after = side_of(pos_of(side) + (uint32_t)need, count_of(side) + 1);
+    rec->after = side_of(off + (uint32_t)need, count_of(side) + 1);
     rec->owner = (mpi_a64 *)(void *)(at + sizeof h);
     rec->payload = at + sizeof h + 8;
     rec->size = h.size;
@@ -156,7 +156,7 @@ static int all_settled (const struct mpi_hands *h) {
   uint64_t cursor = mpi_load(&h->s->cursor);
   struct record rec;
   if (mpi_load(&s->closed) == 2) return 1;
-  if (pos_of(mpi_load(&s->tail)) != pos_of(cursor)) return 0;
+  if (count_of(mpi_load(&s->tail)) != count_of(cursor)) return 0;
   while (record_at(h->r, side, cursor, &rec) == 1) {
     if (mpi_load(rec.owner) != SETTLED) return 0;
     side = rec.after;
@@ -166,7 +166,7 @@ static int all_settled (const struct mpi_hands *h) {
 
 int mpi_hands_ready (struct mpi_hands *h) {
   struct mpi_ring_shared *s = h->r->s;
-  if (pos_of(mpi_load(&s->tail)) != pos_of(mpi_load(&h->s->cursor))) return 1;
+  if (count_of(mpi_load(&s->tail)) != count_of(mpi_load(&h->s->cursor))) return 1;
   return mourning(h) || (mpi_load(&s->closed) != 0 && all_settled(h));
 }
 

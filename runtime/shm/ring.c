@@ -34,8 +34,11 @@
 
 uint64_t mpi_ring_capacity (uint64_t maxbytes) {
   uint64_t c = 4096;
-  /* Twice the bound and room for headers: a message of maxbytes fits in one piece wherever the positions are. */
-  while (c < 2 * maxbytes + 4096 && c < (uint64_t)UNITS_MAX * MPI_RING_UNIT) c *= 2;
+  /* Twice the bound and room for headers: a message of maxbytes fits in one piece wherever the positions are. Small messages take a unit each
+  ** however short they are: for small bounds there is room for that too. */
+  uint64_t least = 2 * maxbytes + 4096;
+  if (least < UINT64_C(1) << 30) least = 32 * maxbytes + 4096 < UINT64_C(1) << 30 ? 32 * maxbytes + 4096 : UINT64_C(1) << 30;
+  while (c < least && c < (uint64_t)UNITS_MAX * MPI_RING_UNIT) c *= 2;
   return c;
 }
 
@@ -73,6 +76,13 @@ struct place { /* the putters' view while they hold put_latch */
   uint64_t taken; /* head, or with redelivery the cursor: what no longer waits */
   uint64_t in;  /* bytes ever put, at tail */
   uint64_t out; /* bytes ever got, at head or later */
+  uint32_t s, m; /* the layout (ring.h) */
+};
+
+struct spot { /* where a message goes */
+  uint32_t at;
+  uint32_t s, m; /* the layout then */
+  int jump;      /* a SKIP record at the tail leads there */
 };
 
 /* bytes_out's slot of head's parity; if getters run on meanwhile it is a later value, which only means more room. */
@@ -94,32 +104,45 @@ static void fit_window (const struct mpi_ring *r, uint32_t need, int turned) {
   if (want > w || turned) mpi_store_relaxed(&r->s->window, (uint32_t)want);
 }
 
-/* Where `need` units go: *skip units to leave out first. 0 if they do not fit now. */
-static int fits (const struct mpi_ring *r, const struct place *p, size_t size, uint32_t need, uint32_t *skip) {
-  uint32_t used = pos_of(p->tail) - pos_of(p->head);
-  uint32_t off = pos_of(p->tail) & (r->units - 1);
-  uint64_t backlog = p->in - p->out;
-  uint32_t rest = r->units - off;
-  *skip = 0;
-  if (r->maxsize != 0 && count_of(p->tail) - count_of(p->taken) >= r->maxsize) return 0;
-  if (count_of(p->tail) != count_of(p->head) && backlog + size > r->maxbytes) return 0;
-  if (need > rest) {
-    *skip = rest;
-  } else if (off >= window_of(r) && (backlog + size) <= (uint64_t)window_of(r) * (MPI_RING_UNIT / 2) &&
-             (uint64_t)used + rest + need <= r->units) {
-    *skip = rest; /* turn round early: warm pages */
-  }
-  return (uint64_t)used + *skip + need <= r->units;
+/* What the getters have passed since is no longer in the layout. An old head only makes less of it. */
+static void settle_layout (struct place *p) {
+  uint32_t h = pos_of(p->head);
+  if (p->s == 0) return;
+  if (count_of(p->head) == count_of(p->tail) || (p->m == 0 ? h <= pos_of(p->tail) : h > p->s)) p->s = p->m = 0;
 }
 
-static int refresh (const struct mpi_ring *r, struct place *p) {
+/* Where `need` units go; a unit behind them stays free for a SKIP record. 0 if they do not fit now. */
+static int fits (const struct mpi_ring *r, const struct place *now, size_t size, uint32_t need, struct spot *spot) {
+  struct place p = *now;
+  uint64_t backlog = p.in - p.out;
+  uint32_t t = pos_of(p.tail), h = pos_of(p.head);
+  int over;
+  if (r->maxsize != 0 && count_of(p.tail) - count_of(p.taken) >= r->maxsize) return 0;
+  if (count_of(p.tail) != count_of(p.head) && backlog + size > r->maxbytes) return 0;
+  settle_layout(&p);
+  *spot = (struct spot){t, p.s, p.m, 0};
+  over = (uint64_t)t + need + 1 > r->units;
+  if (p.s == 0) {
+    int small = backlog + size <= (uint64_t)window_of(r) * (MPI_RING_UNIT / 2);
+    if ((over || (small && (uint64_t)t + need > window_of(r))) && t > 0 && (uint64_t)need + 1 <= h) {
+      *spot = (struct spot){0, t, 0, 1};
+      return 1;
+    }
+    return !over;
+  }
+  if (p.m != 0) return !over;
+  if ((uint64_t)t + need + 1 <= h) return 1;
+  if ((uint64_t)p.s + 1 + need + 1 > r->units) return 0;
+  *spot = (struct spot){p.s + 1, p.s, t, 1};
+  return 1;
+}
+
+static void refresh (const struct mpi_ring *r, struct place *p) {
   p->head = mpi_load_acquire(&r->s->head);
-  if (pos_of(p->tail) - pos_of(p->head) > r->units) return mpi_fail(MP_ECORRUPT, "a ring's positions are impossible");
   p->out = bytes_out(r, p->head);
   p->taken = r->owned ? mpi_load_acquire(r->cursor) : p->head;
   mpi_store_relaxed(&r->s->head_seen, p->head);
   mpi_store_relaxed(&r->s->bytes_seen, p->out);
-  return 0;
 }
 
 static void note_dirty (const struct mpi_ring *r, uint32_t from, uint32_t to) {
@@ -157,29 +180,33 @@ static void write_record (const struct mpi_ring *r, uint32_t pos, const struct m
 /* Writes one message at the end of what is there; moves p->tail, publishes nothing. 1 written, 0 does not fit, or negative. */
 static int append (const struct mpi_ring *r, struct place *p, const struct mpi_msg *m) {
   uint32_t need = (uint32_t)units_for(r, m->size, m->nfds);
-  uint32_t skip, pos, attempt = 0;
-  int rc;
-  if (!fits(r, p, m->size, need, &skip)) {
-    rc = refresh(r, p);
-    if (rc != 0) return rc;
-    if (!fits(r, p, m->size, need, &skip)) return 0;
+  uint32_t t = pos_of(p->tail), eighth = window_of(r) / 8;
+  uint32_t attempt = 0;
+  struct spot spot;
+  if (t >= r->units) return mpi_fail(MP_ECORRUPT, "a ring's position is impossible");
+  /* Past the window it matters how far the getters really are: look every eighth of a window. */
+  if ((uint64_t)t + need > window_of(r) && (t <= window_of(r) || t / eighth != (t + need) / eighth)) refresh(r, p);
+  if (!fits(r, p, m->size, need, &spot)) {
+    refresh(r, p);
+    if (!fits(r, p, m->size, need, &spot)) return 0;
   }
-  pos = pos_of(p->tail);
-  if (skip > 0) {
-    struct header h = {0, SKIP};
-    memcpy(address(r, pos), &h, sizeof h);
-    pos += skip;
-  }
-  if (skip > 0 || need > r->window / WINDOW_MESSAGES) fit_window(r, need, skip > 0);
   if (m->nfds > 0) {
+    int rc;
     attempt = ++r->s->attempt;
     rc = mpi_carrier_send(r->send_fd, MPI_REC_FDS, count_of(p->tail) + 1, attempt, m->fds, m->nfds);
     if (rc != 0) return rc;
     MPI_POINT("ring.put.carried");
   }
-  write_record(r, pos, m, attempt);
-  if ((pos & (r->units - 1)) + need > r->window) note_dirty(r, pos & (r->units - 1), (pos & (r->units - 1)) + need);
-  p->tail = side_of(pos + need, count_of(p->tail) + 1);
+  if (spot.jump) {
+    struct header h = {spot.at, SKIP};
+    memcpy(address(r, t), &h, sizeof h);
+  }
+  if (spot.jump || need > r->window / WINDOW_MESSAGES) fit_window(r, need, spot.jump);
+  write_record(r, spot.at, m, attempt);
+  if (spot.at + need > r->window) note_dirty(r, spot.at, spot.at + need);
+  p->tail = side_of(spot.at + need, count_of(p->tail) + 1);
+  p->s = spot.s;
+  p->m = spot.m;
   p->in += m->size;
   return 1;
 }
@@ -203,6 +230,7 @@ static struct mpi_bell_fds bell_fds (const struct mpi_ring *r) {
 static void publish (const struct mpi_ring *r, const struct place *p) {
   struct mpi_ring_shared *s = r->s;
   mpi_store_relaxed(&s->bytes_in[count_of(p->tail) & 1], p->in);
+  mpi_store_relaxed(&s->layout[count_of(p->tail) & 1], (uint64_t)p->m << 32 | p->s);
   MPI_POINT("ring.put.written");
   if (__builtin_expect(!r->polls, 1)) mpi_announce(&s->nonempty, 1);
   else if (mpi_load(&s->nonempty.sleepers) & 1) wake_poller(r, &s->nonempty, r->bell_fd, 0);
@@ -210,6 +238,17 @@ static void publish (const struct mpi_ring *r, const struct place *p) {
   MPI_POINT("ring.put.announced");
   mpi_store_release(&s->tail, p->tail); /* orders the payload before it */
   MPI_POINT("ring.put.committed");
+}
+
+/* What belongs to p's tail and head. */
+static void read_place (const struct mpi_ring *r, struct place *p) {
+  struct mpi_ring_shared *s = r->s;
+  uint64_t layout = mpi_load_relaxed(&s->layout[count_of(p->tail) & 1]);
+  p->s = (uint32_t)layout;
+  p->m = (uint32_t)(layout >> 32);
+  p->in = mpi_load_relaxed(&s->bytes_in[count_of(p->tail) & 1]);
+  p->out = bytes_out(r, p->head);
+  p->taken = r->owned ? mpi_load_acquire(r->cursor) : p->head;
 }
 
 /* As many as fit now. Latch held. bytes_in has one slot for each parity of the count, so each store of the tail moves it by an odd number: an
@@ -222,14 +261,8 @@ static int put_some (const struct mpi_ring *r, const struct mpi_msg *msgs, int n
   int rc = 1;
   p.tail = mpi_load_relaxed(&s->tail);
   p.head = mpi_load_relaxed(&s->head_seen);
-  p.in = mpi_load_relaxed(&s->bytes_in[count_of(p.tail) & 1]);
+  read_place(r, &p);
   p.out = mpi_load_relaxed(&s->bytes_seen);
-  p.taken = r->owned ? mpi_load_acquire(r->cursor) : p.head;
-  if (pos_of(p.tail) - pos_of(p.head) > r->units) {
-    rc = refresh(r, &p);
-    if (rc != 0) return rc;
-    rc = 1;
-  }
   published = p.tail;
   previous = p;
   while (put < n && rc == 1) {
@@ -261,14 +294,12 @@ static int can_put (void *ud) {
   const struct fit_query *q = ud;
   const struct mpi_ring_shared *s = q->r->s;
   struct place p;
-  uint32_t skip;
+  struct spot spot;
   if (mpi_load(&s->closed) != 0) return 1;
   p.tail = mpi_load(&s->tail);
   p.head = mpi_load(&s->head);
-  p.in = mpi_load(&s->bytes_in[count_of(p.tail) & 1]);
-  p.out = bytes_out(q->r, p.head);
-  p.taken = q->r->owned ? mpi_load(q->r->cursor) : p.head;
-  return pos_of(p.tail) - pos_of(p.head) > q->r->units || fits(q->r, &p, q->size, q->need, &skip);
+  read_place(q->r, &p);
+  return fits(q->r, &p, q->size, q->need, &spot);
 }
 
 /* One sleep on descriptors: 0 (look at revents, look again), MP_ETIMEDOUT, MP_EINTR. */
@@ -401,7 +432,7 @@ int mpi_ring_put (struct mpi_ring *r, const struct mpi_msg *msgs, int n, int *do
 /* ---- getting ---- */
 
 static int has_message (const struct mpi_ring *r) {
-  return pos_of(mpi_load(&r->s->tail)) != pos_of(mpi_load(r->owned ? r->cursor : &r->s->head));
+  return count_of(mpi_load(&r->s->tail)) != count_of(mpi_load(r->owned ? r->cursor : &r->s->head));
 }
 
 static int can_get (void *ud) {
@@ -409,39 +440,34 @@ static int can_get (void *ud) {
   return has_message(r) || mpi_load(&r->s->closed) != 0;
 }
 
-/* Gives pages back that neither live messages nor the warm window use. Latch: none held. */
+static void punch (const struct mpi_ring *r, uint32_t from, uint32_t to) {
+  if (to > from) mpi_seg_punch(r->seg, r->data_offset + (size_t)from * MPI_RING_UNIT, (size_t)(to - from) * MPI_RING_UNIT);
+}
+
+/* Gives pages back that neither live messages nor the warm window use; only when what is live is in one piece, which it soon is. No latch held. */
 static void reclaim (struct mpi_ring *r) {
   struct mpi_ring_shared *s = r->s;
-  uint64_t tail, head;
-  uint32_t h, t, lo, hi, kept, mask = r->units - 1;
+  struct place p;
+  uint32_t h, t, lo, hi, window = window_of(r);
   if (mpi_latch_lock(&s->put_latch, 0) < 0) return;
-  tail = mpi_load(&s->tail);
-  head = mpi_load(&s->head);
+  p.tail = mpi_load(&s->tail);
+  p.head = mpi_load(&s->head);
+  read_place(r, &p);
+  settle_layout(&p);
+  h = pos_of(p.head);
+  t = pos_of(p.tail);
   lo = mpi_load_relaxed(&s->dirty_lo);
   hi = mpi_load_relaxed(&s->dirty_hi);
-  if (hi > r->units) hi = r->units;
-  kept = lo < window_of(r) ? window_of(r) : 0; /* what the window covers stays noted, for when it shrinks */
-  if (lo < window_of(r)) lo = window_of(r);
-  if (hi > lo && pos_of(tail) - pos_of(head) <= r->units) {
-    uint32_t from = lo, to = hi;
-    h = pos_of(head) & mask;
-    t = pos_of(tail) & mask;
-    if (pos_of(tail) == pos_of(head)) {
-      mpi_store_relaxed(&s->dirty_hi, kept);
-    } else if (h < t) { /* live: [h, t) */
-      if (t <= lo) { /* all of it below: the rest is of an earlier lap */
-        mpi_store_relaxed(&s->dirty_hi, kept);
-      } else {
-        to = h;
-        if (h > lo) mpi_store_relaxed(&s->dirty_lo, h);
-      }
-    } else { /* live: [h, end) and [0, t) */
-      from = t > lo ? t : lo;
-      to = h;
+  if (p.s == 0 && h <= t && t < r->units && hi > lo && hi <= r->units) {
+    uint32_t from = lo > window ? lo : window;
+    punch(r, from, h < hi ? h : hi);
+    punch(r, t + 1 > from ? t + 1 : from, hi);
+    if (h != t) { /* what is live, and what the window covers until it shrinks */
+      mpi_store_relaxed(&s->dirty_lo, h > window ? h : lo);
+      mpi_store_relaxed(&s->dirty_hi, t + 1 > window ? t + 1 : hi < window ? hi : window);
+    } else {
+      mpi_store_relaxed(&s->dirty_hi, lo < window ? (hi < window ? hi : window) : 0);
     }
-    if (to > hi) to = hi;
-    if (to > from)
-      mpi_seg_punch(r->seg, r->data_offset + (size_t)from * MPI_RING_UNIT, (size_t)(to - from) * MPI_RING_UNIT);
   }
   mpi_latch_unlock(&s->put_latch);
 }
@@ -452,32 +478,31 @@ struct batch { /* the getters' view while they hold get_latch */
   uint64_t out;
 };
 
-static int refresh_tail (const struct mpi_ring *r, struct batch *b) {
+static void refresh_tail (const struct mpi_ring *r, struct batch *b) {
   b->tail = mpi_load_acquire(&r->s->tail);
-  if (pos_of(b->tail) - pos_of(b->head) > r->units) return mpi_fail(MP_ECORRUPT, "a ring's positions are impossible");
   mpi_store_relaxed(&r->s->tail_seen, b->tail);
-  return 0;
 }
 
 /* Copies the next message to the sink and moves b->head. 1 taken, 0 none there, or negative. `attempt`: of its descriptors, 0 if none. */
 static int take (const struct mpi_ring *r, struct batch *b, struct mpi_sink *sink, int first, uint32_t *attempt) {
+  int skips = 0;
   for (;;) {
-    uint32_t used = pos_of(b->tail) - pos_of(b->head);
-    uint32_t off = pos_of(b->head) & (r->units - 1);
-    const char *at = address(r, pos_of(b->head));
+    uint32_t off = pos_of(b->head);
+    const char *at = address(r, off);
     struct header h;
     uint64_t need, a;
     int rc;
-    if (used == 0) return 0;
+    if (count_of(b->tail) == count_of(b->head)) return 0;
+    if (off >= r->units) return mpi_fail(MP_ECORRUPT, "a ring's position is impossible");
     memcpy(&h, at, sizeof h);
     __asm__ __volatile__("" ::: "memory"); /* h is a copy: it is not read from shared memory again */
     if (h.flags & SKIP) {
-      if (r->units - off > used) return mpi_fail(MP_ECORRUPT, "a ring's skip is impossible");
-      b->head = side_of(pos_of(b->head) + (r->units - off), count_of(b->head));
+      if (h.size >= r->units || ++skips > SKIPS_MOST) return mpi_fail(MP_ECORRUPT, "a ring's skip is impossible");
+      b->head = side_of(h.size, count_of(b->head));
       continue;
     }
     need = units_for(r, h.size, (h.flags & FDS) ? 1 : 0);
-    if (need > used || off + need > r->units) return mpi_fail(MP_ECORRUPT, "a message's length is impossible");
+    if (need > r->units - off) return mpi_fail(MP_ECORRUPT, "a message's length is impossible");
     if (h.size > sink->room - sink->size) {
       if (!first) return 0; /* just the batch is full */
       sink->size = h.size;
@@ -490,7 +515,7 @@ static int take (const struct mpi_ring *r, struct batch *b, struct mpi_sink *sin
       at += sizeof a;
       rc = mpi_carrier_find(r->recv_fd, count_of(b->head) + 1, (uint32_t)a, sink->fds, &sink->nfds);
       if (rc != 0) {
-        if (rc == MP_ECORRUPT) b->head = side_of(pos_of(b->head) + (uint32_t)need, count_of(b->head) + 1);
+        if (rc == MP_ECORRUPT) b->head = side_of(off + (uint32_t)need, count_of(b->head) + 1);
         return rc;
       }
       *attempt = (uint32_t)a;
@@ -503,7 +528,7 @@ static int take (const struct mpi_ring *r, struct batch *b, struct mpi_sink *sin
     }
     sink->size += h.size;
     b->out += h.size;
-    b->head = side_of(pos_of(b->head) + (uint32_t)need, count_of(b->head) + 1);
+    b->head = side_of(off + (uint32_t)need, count_of(b->head) + 1);
     return 1;
   }
 }
@@ -530,17 +555,14 @@ static int get_some (struct mpi_ring *r, struct mpi_sink *sink, int max, int *go
   b.tail = mpi_load_relaxed(&s->tail_seen);
   b.out = mpi_load_relaxed(&s->bytes_out[count_of(b.head) & 1]);
   start = b.head;
-  if (pos_of(b.tail) == pos_of(b.head) || pos_of(b.tail) - pos_of(b.head) > r->units) {
-    rc = refresh_tail(r, &b);
-    if (rc != 0) return rc;
-  }
+  if (count_of(b.tail) == count_of(b.head)) refresh_tail(r, &b);
   previous = b;
   while (*got < max && attempt == 0) {
     struct batch before = b;
     rc = take(r, &b, sink, *got == 0, &attempt);
-    if (rc == 0 && pos_of(b.tail) == pos_of(b.head)) { /* empty as far as we knew: look again, once */
-      rc = refresh_tail(r, &b);
-      if (rc == 0 && pos_of(b.tail) != pos_of(b.head)) rc = take(r, &b, sink, *got == 0, &attempt);
+    if (rc == 0 && count_of(b.tail) == count_of(b.head)) { /* empty as far as we knew: look again, once */
+      refresh_tail(r, &b);
+      rc = take(r, &b, sink, *got == 0, &attempt);
     }
     if (rc != 1) break;
     previous = before;

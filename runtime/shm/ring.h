@@ -1,9 +1,13 @@
 /* ring.h -- first-in first-out of byte messages with descriptors, shared by any number of putters and getters.
-** Units    bytes for callers; inside, units of 16 bytes. A position counts units modulo 2^32, a count messages modulo 2^32; both of one side lie in
-**          one 64-bit word (`tail`: putters, `head`: getters), so one store publishes a message and every reading is exact.
+** Units    bytes for callers; inside, units of 16 bytes. A side is a position (the unit in the data area) and a count of messages modulo 2^32,
+**          both in one 64-bit word (`tail`: putters, `head`: getters), so one store publishes a message and every reading is exact.
+**          Nothing is inside when the counts are equal.
 ** Memory   the caller's segment: struct mpi_ring_shared on page 0, the data area behind it, sparse. Private: struct mpi_ring. Messages lie
-**          in one piece; a SKIP record sends the getter to the start of the area. While the backlog is small the putters turn round after
+**          in one piece; a SKIP record sends the getter to another unit. While the backlog is small the putters turn back to the start after
 **          a window (128 KiB, or some sixteen messages), so that the same pages stay warm; what lies beyond is given back once it is drained.
+**          What is live, in units, by the layout words s and m (of the tail's parity, as bytes_in): s = 0: [head, tail). s alone: turned at s:
+**          [head, s] and [0, tail), as long as head > tail. Both: the turned part met the head at m and jumped over: [head, s], [0, m] and
+**          [s + 1, tail), until head > s. So turning costs no room.
 ** Sharing  threads and processes, also after fork. Putters meet on put_latch, getters on get_latch, each on lines of its own; each side keeps
 **          a copy of the other's position and looks again only when the ring seems full or empty.
 ** Blocks   put while full, get while empty, until the deadline.
@@ -34,6 +38,7 @@ struct mpi_ring_shared {
   mpi_a64 bytes_in[2];    /* payload bytes ever put; the slot of the tail's count's parity is valid */
   mpi_a64 head_seen;      /* the putters' copy of head, and of bytes_out */
   mpi_a64 bytes_seen;
+  mpi_a64 layout[2];      /* s | m << 32 */
   mpi_a32 dirty_lo;       /* units: pages beyond the window that may exist lie in [lo, hi); under put_latch */
   mpi_a32 dirty_hi;
   mpi_a32 window;         /* units: where putters turn round while the backlog is small; grows with the messages */
@@ -61,7 +66,7 @@ struct mpi_ring_shared {
   uint32_t maxsize;       /* 0: unbounded */
   uint32_t reserved;
 };
-_Static_assert(sizeof(struct mpi_ring_shared) == 320, "five lines");
+_Static_assert(sizeof(struct mpi_ring_shared) == 384, "six lines");
 
 struct mpi_ring { /* private: one a handle */
   struct mpi_ring_shared *s;

@@ -9,8 +9,9 @@ struct header {
   uint32_t size; /* of the payload */
   uint32_t flags;
 };
-#define SKIP 1u /* nothing here: go on at the start of the area */
+#define SKIP 1u /* nothing here: go on at the unit that `size` names */
 #define FDS 2u
+#define SKIPS_MOST 4 /* in a row; correct putters write two at most */
 _Static_assert(sizeof(struct header) == MPI_RING_HEADER, "a small message fits one unit");
 
 static inline uint32_t pos_of (uint64_t side) {
@@ -26,7 +27,7 @@ static inline uint64_t side_of (uint32_t pos, uint32_t count) {
 }
 
 static inline char *address (const struct mpi_ring *r, uint32_t pos) {
-  return r->data + (size_t)(pos & (r->units - 1)) * MPI_RING_UNIT;
+  return r->data + (size_t)(pos & (r->units - 1)) * MPI_RING_UNIT; /* masked: whatever a peer wrote, it is inside */
 }
 
 /* With redelivery each record has an owner word. */
