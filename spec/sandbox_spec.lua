@@ -1,3 +1,4 @@
+-- luacheck: ignore 122 (a guest breaks its own libraries)
 -- Workers under a policy: what is granted works, what is not is refused and told, and limits cannot be caught.
 local mp = require "mp"
 local run = require "spec.support.run"
@@ -415,6 +416,20 @@ describe("the Lua inside", function()
     inside("pure", function() getmetatable("").__index = nil string.format = nil _G.print = nil end)
     assert.equal("1", ("%d"):format(1))
     assert(print)
+  end)
+end)
+
+describe("a pool of confined workers", function()
+  it("maps, refuses, replaces who is ended, and takes data only", function()
+    local pool <close> = mp.Pool { processes = 2, sandbox = "pure", limits = { memory = "64M" } }
+    assert.same({ 1, 4, 9 }, { table.unpack(pool:map(function(x) return x * x end, { 1, 2, 3 })) })
+    assert(pool:apply(function() return (select(2, io.open "/etc/passwd")) end):find "needs read")
+    assert.is_false(pcall(pool.apply, pool, function() return print end) and pcall(pool.apply, pool, function() return function() end end))
+    local r = pool:apply_async(function() while true do end end, {}, { timeout = 0.3 })
+    local ok, e = pcall(r.get, r, 20)
+    assert.is_false(ok)
+    assert.equal("timeout", e.kind)
+    assert.equal(2, pool:apply(function() return 2 end))
   end)
 end)
 

@@ -316,7 +316,10 @@ end
 
 function Process:terminate() -- SIGTERM
   return signal(self, "terminate", SIGTERM) end
-function Process:kill() return signal(self, "kill", SIGKILL) end
+function Process:kill()
+  local f = of(self, "kill")
+  return signal(self, "kill", f.jail_report and core.jail_end(f.jail_report) or SIGKILL)
+end
 function Process:interrupt() return signal(self, "interrupt", SIGINT) end
 
 -- An interruption may be caught: it comes again, and a kill when the budget is over.

@@ -241,7 +241,6 @@ end
 function core.enter_jail(confined)
   local jail, report = core.jail_receive()
   load_modules(confined.modules)
-  collectgarbage()
   core.jail_enter(jail, report)
   if confined.sandbox then restrict(confined.path, confined.run) end
   if confined.memory then core.jail_cap(confined.memory) end

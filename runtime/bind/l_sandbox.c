@@ -413,6 +413,13 @@ static int l_jail_noted (lua_State *L) {
 
 /* ---- what this machine can do ---- */
 
+/* jail_end(report) -> the signal that kills a confined process with all that it has started; nil: its warden does not listen yet */
+static int l_jail_end (lua_State *L) {
+  if (mpi_load(&check_report(L, 1)->r->pid) == 0) return 0;
+  lua_pushinteger(L, MPI_WARDEN_END);
+  return 1;
+}
+
 static int l_landlock_abi (lua_State *L) {
   lua_pushinteger(L, mpi_landlock_abi());
   return 1;
@@ -444,7 +451,7 @@ static const luaL_Reg functions[] = {
   {"jail_split", l_jail_split},     {"jail_cap", l_jail_cap},
   {"jail_noted", l_jail_noted},     {"landlock_abi", l_landlock_abi},
   {"seccomp_available", l_seccomp}, {"is_root", l_is_root},
-  {"own_program", l_own_program},
+  {"own_program", l_own_program},   {"jail_end", l_jail_end},
   {NULL, NULL}};
 
 extern int mpl_open_sandbox (lua_State *L);

@@ -295,7 +295,7 @@ static int limits (struct warden *w) {
   if (w->ended) return -1;
   if (w->wall != MP_NEVER) {
     least = w->wall - mp_now();
-    if (least <= 0) finish(w, MPI_END_WALL);
+    if (least <= 0 && w->wall > 0) finish(w, MPI_END_WALL);
   }
   if (w->jail->policy.cpu >= 0) {
     int64_t left = w->jail->policy.cpu - cpu_used(w);
@@ -310,6 +310,11 @@ static int limits (struct warden *w) {
 static void pass_on_signal (struct warden *w) {
   struct signalfd_siginfo si;
   if (read(w->signals, &si, sizeof si) != (ssize_t)sizeof si) return;
+  if ((int)si.ssi_signo == MPI_WARDEN_END) {
+    w->wall = 0; /* and what it has printed is not waited for */
+    (void)syscall(SYS_pidfd_send_signal, w->pidfd, SIGKILL, NULL, 0);
+    return;
+  }
   (void)syscall(SYS_pidfd_send_signal, w->pidfd, (int)si.ssi_signo, NULL, 0);
 }
 
@@ -420,6 +425,7 @@ static void passed_on_set (sigset_t *set) {
   size_t i;
   sigemptyset(set);
   for (i = 0; i < sizeof passed_on / sizeof passed_on[0]; i++) sigaddset(set, passed_on[i]);
+  sigaddset(set, MPI_WARDEN_END);
 }
 
 struct ends { /* of what parent and child share */
@@ -589,5 +595,7 @@ int mpi_warden_enter (const struct mpi_jail *j, int report_fd, const int *keep, 
     return rc;
   }
   let_go(&w);
+  /* Killed outright we could not take along what the child has started. */
+  (void)prctl(PR_SET_PDEATHSIG, MPI_WARDEN_END, 0, 0, 0);
   end_like(supervise(&w));
 }

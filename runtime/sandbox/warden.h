@@ -14,8 +14,12 @@
 #ifndef MPI_WARDEN_H
 #define MPI_WARDEN_H
 
+#include <signal.h>
+
 #include "base/atomics.h"
 #include "sandbox/jail.h"
+
+#define MPI_WARDEN_END (SIGRTMIN + 5)
 
 #define MPI_REPORT_MAGIC 0x6d707231u
 #define MPI_REPORT_RECORDS 128

@@ -404,3 +404,27 @@ TEST("limits without a sandbox refuse nothing and still end a loop") {
   CHECK_EQ(mpi_load(&report->end), MPI_END_CPU);
   CHECK_EQ(mpi_load(&report->n), 0);
 }
+
+static void starts_sleepers (void) {
+  pid_t pid = fork();
+  if (pid == 0) for (;;) (void)mp_sleep(MP_NEVER);
+  (void)snprintf(mpi_warden_where(), MPI_WHERE_SIZE, "%d", (int)pid);
+  (void)open("/etc/passwd", O_RDONLY); /* the record's place tells the number */
+  sleeps();
+}
+
+TEST("the signal of the end takes along what the child has started") {
+  void (*fn)(void) = starts_sleepers;
+  pid_t warden, grandchild;
+  mpi_policy_init(&policy);
+  CHECK_OK(mpi_policy_run(&policy, "/usr/bin/sort"));
+  prepare();
+  warden = fork_child(inside, &fn);
+  CHECK(wait_until(mpi_load(&report->n) != 0, 5000));
+  grandchild = atoi(report->v[0].where);
+  CHECK(grandchild > 0 && alive(grandchild));
+  CHECK(kill(warden, MPI_WARDEN_END) == 0);
+  CHECK_EQ(wait_child(warden), -SIGKILL);
+  CHECK_EQ(mpi_load(&report->end), MPI_END_NONE);
+  CHECK(!alive((pid_t)mpi_load(&report->pid)) && !alive(grandchild));
+}
