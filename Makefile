@@ -78,6 +78,10 @@ LUA_FILES := $(sort $(wildcard lua/mp/*.lua))
 EMBED_OBJ := $(BUILD)/obj/embed.o
 
 TEST_SRC := $(filter-out $(addprefix runtime/,$(SKIP)),$(sort $(wildcard runtime/*/*_test.c)))
+ifeq ($(MODE),tsan)
+# Only what has threads: the rest would be slow and could not fail.
+TEST_SRC := $(if $(TEST_SRC),$(shell grep -l -E 'pthread_create|proc/thread\.h' $(TEST_SRC)))
+endif
 TEST_BIN := $(patsubst runtime/%.c,$(BUILD)/test/%,$(TEST_SRC))
 
 PROGRAMS := $(BUILD)/libmp.a $(BUILD)/libmp.so $(BUILD)/mp.pc
@@ -212,7 +216,10 @@ fuzz:
 	  clang -fsanitize=fuzzer -x c - -o /dev/null 2>/dev/null; then m=fuzz; else m=asan; fi; \
 	$(MAKE) --no-print-directory MODE=$$m BUILD=build/$$m programs && \
 	SECONDS=$(SECONDS) sh spec/support/programs.sh $$([ $$m = fuzz ] && echo libfuzzer || echo fuzz) build/$$m
-ctests: $(TEST_BIN)
+ctests: $(BUILD)/test/list $(TEST_BIN)
+$(BUILD)/test/list: force
+	@mkdir -p $(@D)
+	@printf '%s\n' $(TEST_BIN) > $@
 ctest: ctests
 	@sh spec/support/ctests.sh $(BUILD) $(WORDS)
 

@@ -299,7 +299,7 @@ static void works_after_reset (void *ud, const char *point) {
   CHECK_EQ(c->passed, 3);
 }
 
-TEST("a death at any point leaves a barrier that can be reset", .limit = 100) {
+TEST("a death at any point leaves a barrier that can be reset", .one_thread = 1, .limit = 100) {
   struct crew *c = new_crew(3, 0);
   CHECK(for_each_kill_point(2, pass_with_another, works_after_reset, c) >= 6);
 }

@@ -195,7 +195,7 @@ TEST("a snapshot holds every pair once") {
   free(buf);
 }
 
-TEST("clear gives the memory back, and so do removals", .limit = 30) {
+TEST("clear gives the memory back, and so do removals", .one_thread = 1, .limit = 30) {
   mp_object *o = new_dict();
   char key[64];
   static char value[1001];
@@ -400,7 +400,7 @@ static void op_run (mp_object *o) { /* takes a free run of chunks */
 }
 static void run_op (void *arg) { ((struct act *)arg)->op(((struct act *)arg)->o); }
 
-TEST("a death at any point of a change leaves the old state or the new", .limit = 60) {
+TEST("a death at any point of a change leaves the old state or the new", .one_thread = 1, .limit = 60) {
   static void (*const ops[]) (mp_object *) = {op_insert, op_replace, op_overwrite, op_remove, op_remove_large, op_clear, op_pop, op_large, op_incr, op_change_kind, op_run};
   static const int entries[] = {4, 6, 7, 12, 13};
   struct act a;

@@ -91,7 +91,7 @@ TEST("keeps what is appended, in order", .clean = 1) {
   mp_release(o);
 }
 
-TEST("agrees with a plain array after many random changes", .limit = 30) {
+TEST("agrees with a plain array after many random changes", .one_thread = 1, .limit = 30) {
   static int64_t model[100000];
   int n = 0, step;
   mp_object *o = new_list();
@@ -227,7 +227,7 @@ TEST("loses nothing that threads and processes append", .limit = 30) {
   CHECK_OK(mpi_list_check(o));
 }
 
-TEST("memory comes back when the list shrinks", .limit = 30) {
+TEST("memory comes back when the list shrinks", .one_thread = 1, .limit = 30) {
   mp_object *o = new_list();
   struct stat full, st;
   int64_t i;
@@ -299,7 +299,7 @@ static void op_reorder (mp_object *o) {
 }
 static void run_op (void *arg) { ((struct act *)arg)->op(((struct act *)arg)->o); }
 
-TEST("a death at any point of a change leaves the old state or the new", .limit = 60) {
+TEST("a death at any point of a change leaves the old state or the new", .one_thread = 1, .limit = 60) {
   static void (*const ops[]) (mp_object *) = {op_append, op_insert, op_extend, op_set, op_pop, op_pop_first, op_remove, op_reverse, op_clear, op_reorder};
   static const int entries[] = {4, 8, 13};
   struct act a;

@@ -29,6 +29,7 @@ struct test_case {
   const char *what;
   int limit;                /* seconds; 0: the default */
   int clean;                /* nonzero: must leave nothing behind */
+  int one_thread;           /* nonzero: has no threads and takes long; not run under the thread sanitizer */
   int hidden;               /* nonzero: runs only when a word of the command line names it */
   /* filled by TEST */
   const char *file;

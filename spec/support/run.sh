@@ -9,6 +9,8 @@
 # MP_COUNT_IN_FILE=1 leaves the last line to .ci/run (build/count).
 set -u
 export LC_ALL=C.UTF-8
+: "${JOBS:=$(($(nproc) + 1))}" # tests wait for each other more than they compute
+export JOBS
 [ $# -gt 0 ] || set -- lint clang c-release c-hard c-asan c-tsan spec-release spec-asan fuzz stress
 mkdir -p build
 rm -f build/count
@@ -22,7 +24,7 @@ make_mode () { # MODE TARGET...; sets b to its folder
   shift
   if [ "$mode" = release ]; then b=build; else b=build/$mode; fi
   # env -i in spirit: what a calling make exported about itself must not reach this one
-  MAKEFLAGS='' MFLAGS='' make --no-print-directory -j2 MODE="$mode" BUILD=$b "$@"
+  MAKEFLAGS='' MFLAGS='' make --no-print-directory -j"$JOBS" MODE="$mode" BUILD=$b "$@"
 }
 
 run_suite () {
@@ -30,7 +32,7 @@ run_suite () {
   lint) make_mode release lint ;;
   clang)
     command -v clang >/dev/null || { echo "no clang here"; return 77; }
-    make_mode release CC=clang BUILD=build/clang all ctests programs ;;
+    make_mode release CC=clang CFLAGS=-O0 BUILD=build/clang all ctests programs ;;
   c-*)
     m=${1#c-} built=0
     make_mode "$m" -k ctests || built=1
