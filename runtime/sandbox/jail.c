@@ -165,7 +165,7 @@ static int64_t private_memory (void) { /* what RLIMIT_DATA counts, now */
 }
 
 static int limit (int what, int64_t soft, int64_t hard) {
-  struct rlimit r = {(rlim_t)soft, (rlim_t)hard}, now; /* -1 is RLIM_INFINITY */
+  struct rlimit r = {(rlim_t)soft, (rlim_t)hard}, now;
   if (getrlimit((__rlimit_resource_t)what, &now) == 0) { /* limits only shrink */
     if (r.rlim_max > now.rlim_max) r.rlim_max = now.rlim_max;
     if (r.rlim_cur > r.rlim_max) r.rlim_cur = r.rlim_max;
@@ -179,13 +179,14 @@ static int64_t highest_number (int64_t more, const int *keep, int n) {
   int64_t fd = 3;
   if (more < 0) more = DEFAULT_FILES;
   if (more == 0) more = 1;
+  if (n == 0) return 3 + more;
   for (; more > 0; fd++)
     if (!kept(keep, n, (int)fd)) more--;
   return fd > highest(keep, n) ? fd : highest(keep, n) + 1;
 }
 
 static int limit_resources (const struct mpi_policy *p, const int *keep, int n) {
-  int64_t files = keep == NULL && p->files < 0 ? (int64_t)RLIM_INFINITY : highest_number(p->files, keep, n);
+  int64_t files = highest_number(p->files, keep, n);
   int rc;
   /* One byte, not zero: with zero a core dump that goes to a program is still made. */
   if ((rc = limit(RLIMIT_CORE, 1, 1)) != 0 || (rc = limit(RLIMIT_NOFILE, files, files)) != 0 || (rc = limit(RLIMIT_MEMLOCK, 0, 0)) != 0 ||
@@ -323,10 +324,12 @@ static int learn (const struct mpi_jail *j, int supervisor) {
 
 /* Limits without a sandbox: nothing is given up but what is limited. */
 static int only_limits (const struct mpi_jail *j, int supervisor) {
+  struct mpi_policy p = j->policy;
   char go;
   int rc;
+  if (p.files < 0) p.files = sysconf(_SC_OPEN_MAX); /* as it was */
   (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-  if ((rc = limit_resources(&j->policy, NULL, 0)) != 0 || (rc = mpi_fd_send(supervisor, "N", 1, NULL, 0)) != 0) return rc;
+  if ((rc = limit_resources(&p, NULL, 0)) != 0 || (rc = mpi_fd_send(supervisor, "N", 1, NULL, 0)) != 0) return rc;
   return read(supervisor, &go, 1) == 1 ? 0 : mpi_fail(MP_ESYS, "the supervisor is gone");
 }
 
