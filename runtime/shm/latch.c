@@ -1,8 +1,5 @@
 #include "shm/latch.h"
 
-#include <sched.h>
-#include <time.h>
-
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/fault.h"
@@ -11,8 +8,9 @@
 #include "base/spin.h"
 
 #define GRACE (200 * MPI_NS_PER_MS)
+#define PASS_SPINS 200
 
-int mpi_lockword_wait (mpi_a32 *word, int64_t deadline, int spins) {
+int mpi_lockword_wait (mpi_a32 *word, int64_t deadline, int spins, int brief) {
   uint32_t tid = mpi_self_.tid;
   uint32_t inherit = 0; /* once we slept, others may sleep too: our unlock must look after them */
   int slice = 0;
@@ -37,6 +35,7 @@ int mpi_lockword_wait (mpi_a32 *word, int64_t deadline, int spins) {
     rc = mpi_sleep_on(word, v | MPI_LOCK_WAITERS, deadline, &slice);
     inherit = MPI_LOCK_WAITERS;
     if (rc != 0) break;
+    if (brief) slice = 0;
   }
   /* We may have eaten the wake-up that was meant for another. */
   if ((mpi_load(word) & MPI_LOCK_TID) == 0) mpi_futex_wake(word, 1);
@@ -54,27 +53,34 @@ int mpi_latch_lock_slow (mpi_latch *l, int64_t deadline) {
     int64_t least = mp_now() + GRACE;
     if (deadline < least) deadline = least;
   }
-  rc = mpi_lockword_wait(&l->word, deadline, mpi_spin_limit(MPI_SPIN_LATCH));
+  rc = mpi_lockword_wait(&l->word, deadline, mpi_spin_limit(MPI_SPIN_LATCH), 1);
   if (rc < 0) mpi_robust_pending(NULL);
   return rc;
 }
 
+/* The holder has often just woken us and lost its processor to us: look a little, then sleep on its word, so that its unlock wakes us. We take
+** nothing, so nothing is pending; the wake-up that we eat is passed on. Were we killed in between, an acquirer would sleep on: that is why
+** acquirers of latches look again after a tenth of a second. */
 int mpi_latch_pass (mpi_latch *l, int64_t deadline) {
-  int64_t now = 0;
   int spins = 0;
   if (deadline == 0) deadline = mp_now() + GRACE;
-  while ((mpi_load(&l->word) & MPI_LOCK_TID) != 0) {
-    struct timespec ts = {0, 50000};
-    if (spins++ < 1000) {
+  for (;;) {
+    uint32_t v = mpi_load(&l->word);
+    int64_t now, until;
+    if ((v & MPI_LOCK_TID) == 0) {
+      if (spins > PASS_SPINS) mpi_futex_wake(&l->word, 1);
+      return 0;
+    }
+    if (spins++ < PASS_SPINS) {
       mpi_relax();
       continue;
     }
-    /* The holder has lost its processor, is stopped, or lies. It will not be long; look now and then. */
+    if (mpi_interrupted()) return MP_EINTR;
     now = mp_now();
     if (now >= deadline) return MP_ETIMEDOUT;
-    if (mpi_interrupted()) return MP_EINTR;
-    if (spins > 1100) ts.tv_nsec = 2000000;
-    (void)nanosleep(&ts, NULL);
+    if (!(v & MPI_LOCK_WAITERS) && !mpi_cas(&l->word, &v, v | MPI_LOCK_WAITERS)) continue;
+    until = now + 100 * MPI_NS_PER_MS;
+    MPI_POINT("latch.pass.sleep");
+    (void)mpi_futex_wait(&l->word, v | MPI_LOCK_WAITERS, until < deadline ? until : deadline);
   }
-  return 0;
 }

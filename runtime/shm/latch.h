@@ -18,7 +18,7 @@ typedef struct {
 } mpi_latch;
 
 /* The slow paths, shared by latch and mutex. The word is pending before and, on success, after. */
-int mpi_lockword_wait (mpi_a32 *word, int64_t deadline, int spins);
+int mpi_lockword_wait (mpi_a32 *word, int64_t deadline, int spins, int brief); /* brief: looks again every 0.1 s; for what is held briefly */
 void mpi_lockword_wake (mpi_a32 *word);
 
 int mpi_latch_lock_slow (mpi_latch *l, int64_t deadline);

@@ -16,7 +16,7 @@ int mpi_mutex_lock (mpi_a32 *word, int64_t deadline) {
     }
     /* A poll looks once, and leaves no mark that would cost the holder a wake-up. The dead leave the word free, so polls inherit too. */
     rc = deadline == 0 && (v & MPI_LOCK_TID) != 0 ? MP_ETIMEDOUT
-                                                  : mpi_lockword_wait(word, deadline, deadline == 0 ? 0 : mpi_spin_limit(MPI_SPIN_MESSAGE));
+                                                  : mpi_lockword_wait(word, deadline, deadline == 0 ? 0 : mpi_spin_limit(MPI_SPIN_MESSAGE), 0);
     if (rc < 0) {
       mpi_robust_pending(NULL);
       return rc;
