@@ -114,7 +114,6 @@ static void scrub_environment (void) {
   (void)setenv("PATH", "/usr/local/bin:/usr/bin:/bin", 1);
   (void)setenv("HOME", "/", 1);
   tzset();
-  (void)mp_cpu_count();
 }
 
 /* ---- descriptors ---- */
@@ -134,13 +133,25 @@ static int highest (const int *keep, int n) {
   return top;
 }
 
-/* Closes all descriptors but 0, 1, 2 and the kept ones. */
-static void close_others (const int *keep, int n) {
-  int top = highest(keep, n), fd;
-  for (fd = 3; fd < top; fd++)
-    if (!kept(keep, n, fd)) (void)close(fd);
-  if (syscall(SYS_close_range, (unsigned)top + 1, ~0u, 0) != 0)
-    for (fd = top + 1; fd < 65536; fd++) (void)close(fd);
+static int ascending (const void *a, const void *b) {
+  return *(const int *)a - *(const int *)b;
+}
+
+static void close_from_to (int from, unsigned to) {
+  if (syscall(SYS_close_range, (unsigned)from, to, 0) == 0) return;
+  for (; (unsigned)from <= to && from < 65536; from++) (void)close(from); /* before Linux 5.9 */
+}
+
+/* Closes all descriptors but 0, 1, 2 and the kept ones, which it sorts. */
+static void close_others (int *keep, int n) {
+  int from = 3, i;
+  qsort(keep, (size_t)n, sizeof keep[0], ascending);
+  for (i = 0; i < n; i++) {
+    if (keep[i] < from) continue;
+    if (keep[i] > from) close_from_to(from, (unsigned)keep[i] - 1);
+    from = keep[i] + 1;
+  }
+  close_from_to(from, ~0u);
 }
 
 /* Descriptors that we hold for a moment, out of the way of the numbers that the limit is about. */
