@@ -112,6 +112,25 @@ describe("a process", function()
     end
   end)
 
+  it("that is interrupted as it begins ends, and never runs on in its parent's program", function()
+    local code = [[local mp = require "mp"
+      local me, told = mp.getpid(), 0
+      for i = 1, 40 do
+        local p = mp.Process { target = function() return 1 end, start_method = "fork" }
+        local ok = pcall(function() p:start() p:interrupt() p:join() end)
+        if mp.getpid() ~= me then print("escaped") os.exit(0) end
+        assert(ok)
+        if p.exitcode == 1 then
+          assert(p.error.message:find("interrupted!", 1, true), p.error.message)
+          told = told + 1
+        else assert(p.exitcode == 0) end
+      end
+      print("done", told > 0)]]
+    local r = run.command({ run.path, "-" }, { stdin = code })
+    assert.equal("done\ttrue\n", r.out)
+    assert.is_nil(r.err:find("could not go on", 1, true))
+  end)
+
   it("that is interrupted and does not catch it ends with 1", function()
     local code, err = printed [[
       local p = mp.Process{ target = function() while true do end end, name = "loop" }

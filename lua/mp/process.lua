@@ -270,16 +270,11 @@ end
 local function start_process(self, f)
   local method = f.start_method or (f.jail and "spawn") or default_method()
   if method == "fork" then
-    local child, why = core.process_fork(self, f.daemon)
-    if child == nil then misuse("start", why) end
-    if child then
-      local ok, code = pcall(function()
-        become(self, f)
-        return work(self)
-      end)
-      if not ok then core.stderr(format("%s: %s\n", me.name, tostring(code))) end
-      core.child_exit(ok and code or 1) -- never back into the copy of the parent's code
-    end
+    local ok, why = core.process_fork(self, f.daemon, function() -- in the child, which ends with it
+      become(self, f)
+      return work(self)
+    end)
+    if not ok then misuse("start", why) end
   else
     if not spawn then misuse("start", "start_method \"spawn\" is not there") end
     spawn(self, f)
@@ -289,7 +284,7 @@ end
 
 function Process:join(timeout)
   local f = started(self, "join")
-  if timeout ~= nil and type(timeout) ~= "number" then misuse("join", "timeout must be a number") end
+  if timeout ~= nil and (type(timeout) ~= "number" or timeout ~= timeout) then misuse("join", "timeout must be a number") end
   if f.state == "parent" then return core.parent_wait(timeout) end
   if f.exitcode ~= nil then return true end
   local ok, why = f.ops.wait(self, timeout)

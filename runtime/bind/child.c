@@ -86,11 +86,27 @@ static void on_sigint (int sig, siginfo_t *si, void *context) {
   errno = saved;
 }
 
+static _Thread_local sigset_t before_hold;
+static _Thread_local int held;
+
+void mpl_child_hold (void) {
+  sigset_t set;
+  (void)sigemptyset(&set);
+  (void)sigaddset(&set, SIGINT);
+  held = pthread_sigmask(SIG_BLOCK, &set, &before_hold) == 0;
+}
+
+void mpl_child_let (void) {
+  if (held) (void)pthread_sigmask(SIG_SETMASK, &before_hold, NULL);
+  held = 0;
+}
+
 void mpl_child_signals (lua_State *L) {
   struct sigaction sa, old;
   (void)mpi_program();
   pending = 0;
   interrupter = 0;
+  (void)sigdelset(&before_hold, SIGINT); /* a child can be interrupted, even if its parent cannot */
   memset(&running, 0, sizeof running);
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   main_state.L = lua_tothread(L, -1);
@@ -121,6 +137,7 @@ int mpl_child_run (lua_State *L) {
   int n = lua_gettop(L) - 2;
   int rc, i, results;
   struct hooked before = running;
+  int was_held = held;
   int main_thread = mpi_thread_self() == NULL; /* the others are stopped in another way: l_thread.c */
   luaL_checktype(L, 1, LUA_TFUNCTION);
   luaL_checkstack(T, n + 8, "too many arguments");
@@ -136,7 +153,9 @@ int mpl_child_run (lua_State *L) {
     memset(&running, 0, sizeof running);
     running.L = T;
   }
+  mpl_child_let();
   rc = lua_pcall(T, n, LUA_MULTRET, 1);
+  if (was_held) mpl_child_hold(); /* what comes after the end is for nobody */
   if (main_thread) running = before;
   else mpl_thread_left();
   if (rc == LUA_OK) {

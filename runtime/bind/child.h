@@ -13,6 +13,11 @@
 
 void mpl_child_signals (lua_State *L);
 
+/* Around a fork: SIGINT waits. In the child it comes while mpl_child_run runs a function, under its
+** protection, and else waits. */
+void mpl_child_hold (void);
+void mpl_child_let (void);
+
 /* In a thread of ours whose function was left because it was asked to end: what made it leave stops here. Else nothing. */
 void mpl_thread_left (void);
 

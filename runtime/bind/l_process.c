@@ -93,19 +93,38 @@ static int l_letgo (lua_State *L) {
 
 /* ---- the parent's side ---- */
 
-/* process_fork(process, daemon) -> true in the child; false in the parent; nil, sentence */
+static int l_stderr (lua_State *L);
+
+/* process_fork(process, daemon, f) -> true; nil, sentence. The child runs f() -> exit code, and ends: whatever an interruption that
+** arrives at an unlucky moment raises in it, it never gets back into its copy of the parent's code. */
 static int l_fork (lua_State *L) {
   struct l_process *p = check(L);
   mpi_child *c = NULL;
-  int rc = mpi_child_fork(lua_toboolean(L, 2), &c);
+  int rc;
+  luaL_checktype(L, 3, LUA_TFUNCTION);
+  mpl_child_hold();
+  rc = mpi_child_fork(lua_toboolean(L, 2), &c);
+  if (rc == 1) {
+    int ok;
+    mpl_child_signals(L);
+    ok = lua_pcall(L, 0, 1, 0) == LUA_OK;
+    if (!ok) {
+      const char *e = lua_tostring(L, -1);
+      lua_pushcfunction(L, l_stderr);
+      (void)lua_pushfstring(L, "mp: a process could not go on: %s\n", e != NULL ? e : lua_typename(L, lua_type(L, -2)));
+      (void)lua_pcall(L, 1, 0, 0);
+    }
+    mpl_child_let();
+    mpi_child_exit(ok ? (int)lua_tointeger(L, -1) : 1);
+  }
+  mpl_child_let();
   if (rc < 0) {
     luaL_pushfail(L);
     lua_pushstring(L, mp_errmsg());
     return 2;
   }
-  if (rc == 1) mpl_child_signals(L);
-  else p->c = c;
-  lua_pushboolean(L, rc == 1);
+  p->c = c;
+  lua_pushboolean(L, 1);
   return 1;
 }
 

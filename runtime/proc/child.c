@@ -399,6 +399,7 @@ static void null_input (void) {
   }
 }
 
+/* SIGINT is for whoever runs code here: it holds it back until that can be interrupted. */
 static void default_signals (void) {
   struct sigaction sa;
   sigset_t set;
@@ -408,7 +409,6 @@ static void default_signals (void) {
   (void)sigaction(SIGCHLD, &sa, NULL);
   (void)sigemptyset(&set);
   (void)sigaddset(&set, SIGTERM);
-  (void)sigaddset(&set, SIGINT);
   (void)sigaddset(&set, SIGPIPE);
   (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
 }
