@@ -62,6 +62,16 @@ describe("a pipe", function()
     misuse({ "recv", "closed" }, function() a:recv() end)
   end)
 
+  it("says closed to every send once nobody receives any more, not only to the first", function()
+    local a, b = mp.Pipe()
+    assert.is_true(a:send(1))
+    b:close()
+    for _ = 1, 20 do
+      assert.same({ nil, "closed" }, { a:send(2) })
+      assert.same({ nil, "closed" }, { a:send_bytes("x") })
+    end
+  end)
+
   it("learns of the end of a process that held the other side, killed or not", function()
     for _, how in ipairs { "returns", "killed" } do
       local a, b = mp.Pipe()

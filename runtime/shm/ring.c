@@ -394,7 +394,9 @@ static int reader_gone (struct mpi_ring *r, int now) {
   r->peer_checked = tick;
   r->peer_leavers = leavers;
   r->peer_deaths = deaths;
-  return mpi_carrier_hung_up(r->send_fd);
+  if (!mpi_carrier_hung_up(r->send_fd)) return 0;
+  r->peer_checked = 0; /* no tick: what is said once is said to every call */
+  return 1;
 }
 
 int mpi_ring_put (struct mpi_ring *r, const struct mpi_msg *msgs, int n, int *done, int64_t deadline) {
