@@ -1,3 +1,4 @@
+/* ring.c -- longer than most files: putting, getting and waiting share the views `place` and `batch` and their rules, and are read together. */
 #include "shm/ring.h"
 
 #include <errno.h>
