@@ -402,6 +402,18 @@ describe("the Lua inside", function()
     end) })
   end)
 
+  unsanitized("is as bare in its threads, of which there are as many as were granted", function()
+    local function threaded()
+      local t = mp.Thread { target = function() return debug.sethook == nil, string.dump == nil, load("\27Lua") == nil, io.open("/etc/passwd") == nil end }
+      t:start()
+      return t:result(20)
+    end
+    assert.same({ true, true, true, true }, { inside("pure", threaded, { limits = { threads = 1, memory = "32M" } }) })
+    local p, ok = confined(threaded, "pure")
+    assert.is_false(ok)
+    assert(#p.violations > 0)
+  end)
+
   it("survives what breaks parsers and stacks", function()
     assert.same({ true, false, false }, { inside("pure", function()
       local deep = load("return " .. ("("):rep(100000) .. "1" .. (")"):rep(100000))

@@ -228,6 +228,19 @@ local function restrict(has_files, has_run)
   end
 end
 
+-- Takes away, caps, and leaves word for the states of threads.
+local function shut(has_files, has_run, memory)
+  restrict(has_files, has_run)
+  if memory then core.jail_cap(memory) end
+  core.jail_mark(1 | (has_files and 2 or 0) | (has_run and 4 or 0), memory)
+end
+
+-- For thread.lua: a new state in a confined process is as bare as the first.
+function core.confine_state()
+  local flags, memory = core.jail_marked()
+  if flags then shut(flags & 2 ~= 0, flags & 4 ~= 0, memory) end
+end
+
 core.jail_modules = {}
 
 local function load_modules(list)
@@ -242,8 +255,9 @@ function core.enter_jail(confined)
   local jail, report = core.jail_receive()
   load_modules(confined.modules)
   core.jail_enter(jail, report)
-  if confined.sandbox then restrict(confined.path, confined.run) end
-  if confined.memory then core.jail_cap(confined.memory) end
+  if confined.sandbox then shut(confined.path, confined.run, confined.memory)
+  elseif confined.memory then core.jail_cap(confined.memory)
+  end
   return core.jail_secret()
 end
 
@@ -278,8 +292,7 @@ function sandbox.apply(policy)
   load_modules(plain.modules)
   io.stdout:flush()
   checked("sandbox.apply", core.jail_apply, jail)
-  restrict(plain.read or plain.write, plain.run)
-  if plain.memory then core.jail_cap(plain.memory) end
+  shut(plain.read or plain.write, plain.run, plain.memory)
   return true
 end
 
@@ -525,8 +538,7 @@ function core.mprun_sandbox(text, learn)
   local inside, code = core.jail_split(jail, report)
   if inside then
     if learn then tell_lines() return nil end
-    restrict(plain.read or plain.write, plain.run)
-    if plain.memory then core.jail_cap(plain.memory) end
+    shut(plain.read or plain.write, plain.run, plain.memory)
     return nil
   end
   local r = core.jail_report(report)

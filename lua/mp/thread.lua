@@ -8,15 +8,16 @@ local Process <const> = P.class
 local Thread = { __name = "Thread" }
 for _, name in ipairs { "init", "run", "start", "join", "is_alive", "close", "result", "extend" } do Thread[name] = Process[name] end
 
+local function poke(self, fname, to_end)
+  local alive, f = self:is_alive(), P.fields(self)
+  if f.state == "new" then core.misuse(fname, "thread " .. f.name .. " was not started") end
+  if alive then core.thread_poke(self, to_end) end
+  return true
+end
+
 -- An interruption can be caught, as everywhere; an end cannot.
-function Thread:interrupt()
-  if self:is_alive() then core.thread_poke(self, false) end
-  return true
-end
-function Thread:terminate()
-  if self:is_alive() then core.thread_poke(self, true) end
-  return true
-end
+function Thread:interrupt() return poke(self, "interrupt", false) end
+function Thread:terminate() return poke(self, "terminate", true) end
 
 local function start(self, f)
   local me = P.identity()
@@ -47,6 +48,7 @@ function core.threaded(task)
   rawset(os, "exit", core.thread_exit) -- the program's end is not a thread's to decide
   P.set_start_method(task.method)
   P.become_thread(me)
+  core.confine_state()
   local self = core.thread_new {
     class = P.rebuild(task.class, Thread), ops = Thread.ops__, state = "self", creator = mp.getpid(), identity = me.identity,
     name = task.name, daemon = me.daemon, target = task.target, args = task.args, kwargs = task.kwargs, own = task.own,

@@ -369,6 +369,27 @@ static int l_jail_cap (lua_State *L) {
   return 0;
 }
 
+/* ---- further Lua states of a confined process ---- */
+
+static _Atomic int marked; /* 1: confined, 2: files are granted, 4: programs */
+static _Atomic int64_t marked_memory = -1;
+
+/* jail_mark(flags, memory or nil): threads that are started from now on find it. */
+static int l_jail_mark (lua_State *L) {
+  marked_memory = luaL_optinteger(L, 2, -1);
+  marked = (int)luaL_checkinteger(L, 1);
+  return 0;
+}
+
+/* jail_marked() -> flags, memory or nil; nothing in a free process */
+static int l_jail_marked (lua_State *L) {
+  if (marked == 0) return 0;
+  lua_pushinteger(L, marked);
+  if (marked_memory < 0) lua_pushnil(L);
+  else lua_pushinteger(L, marked_memory);
+  return 2;
+}
+
 /* ---- the script's line ---- */
 
 static void note_where (lua_State *L, char *page) {
@@ -452,6 +473,7 @@ static const luaL_Reg functions[] = {
   {"jail_noted", l_jail_noted},     {"landlock_abi", l_landlock_abi},
   {"seccomp_available", l_seccomp}, {"is_root", l_is_root},
   {"own_program", l_own_program},   {"jail_end", l_jail_end},
+  {"jail_mark", l_jail_mark},       {"jail_marked", l_jail_marked},
   {NULL, NULL}};
 
 extern int mpl_open_sandbox (lua_State *L);

@@ -154,7 +154,7 @@ const struct mpi_call_rule mpi_call_rules[] = {
   PLAIN("statfs", RUN, A), PLAIN("fstatfs", RUN, A), PLAIN("chdir", RUN, A), PLAIN("fchdir", RUN, A), PLAIN("umask", RUN, A),
   PLAIN("rt_sigsuspend", RUN, A), PLAIN("alarm", RUN, A), PLAIN("setitimer", RUN, A), PLAIN("getitimer", RUN, A),
   /* What mp's own objects and processes are made of. pidfd_open: the supervisor looks whose. */
-  PLAIN("memfd_create", RUN, A), PLAIN("ftruncate", RUN, A), PLAIN("eventfd2", RUN, A), FCNTL(RUN, 1033 /* F_ADD_SEALS */), FCNTL(RUN, F_SETFL),
+  PLAIN("memfd_create", RUN, A), PLAIN("ftruncate", RUN, A), PLAIN("eventfd2", RUN | THREADS, A), FCNTL(RUN, 1033 /* F_ADD_SEALS */), FCNTL(RUN, F_SETFL),
   IF2("socketpair", RUN, A, IS(0, AF_UNIX), BASE(1, SOCK_SEQPACKET, SOCK_BITS)), IF2("socketpair", RUN, A, IS(0, AF_UNIX), BASE(1, SOCK_STREAM, SOCK_BITS)),
   PLAIN("pidfd_open", RUN, W), PLAIN("pidfd_send_signal", RUN, A), IF1("prctl", RUN, A, IS(0, PR_SET_PDEATHSIG)),
   /* Files may be executed from memory only as they are on disk; PR_SET_MDWE keeps written memory from becoming code. */

@@ -844,7 +844,7 @@ TEST("the network and shared names are out of reach", .limit = 90) {
     {"/dev/shm", posix_memory, REFUSED, ALL, 0},
     {"mq_open", message_queue, REFUSED, ALL, 1},
     {"memfd_create", make_memfd, REFUSED, ALL & ~RUN, 0},
-    {"eventfd", new_eventfd, REFUSED, ALL & ~RUN, 0},
+    {"eventfd", new_eventfd, REFUSED, ALL & ~RUN & ~THREADS, 0},
     {NULL, NULL, REFUSED, 0, 0}};
   run_attacks(list);
 }

@@ -379,6 +379,7 @@ int mpi_refusal_harmless (const struct mpi_refused *c) {
   const struct path_call *p;
   char name[32], path[PATH_MAX];
   (void)name_of(c->nr, name, sizeof name);
+  if (strcmp(name, "readlink") == 0 && peek_string(c, c->args[0], path) && strcmp(path, "/proc/self/exe") == 0) return 1; /* ours */
   if ((p = path_call_of(name)) == NULL || p->flags < 0 || writes(c, p) || !read_path(c, p, path)) return 0;
   /* Who looks for a file in many places (require) needs only the place where it is. */
   return is_one_of(path, curious, sizeof curious / sizeof curious[0]) || strncmp(path, "/sys/fs/cgroup/", 15) == 0 || (access(path, F_OK) != 0 && errno == ENOENT && !special(path));
