@@ -1,13 +1,12 @@
 -- pool.lua -- mp.Pool: tasks to workers, results back (docs/reference/pool.md).
--- The owner keeps a record of each task that is about: tasks[tag] = { job =, id =, first =, count =, ... }, the tag a small number that is
--- used again, `id` the number that the engine gave it; false where there is none. A *job* is
--- what the caller waits for: one call, a list, or an iteration. Answers are collected, the dead are replaced, and callbacks run inside the
--- owner's calls; workers need nobody for what was submitted.
+-- A *job* is what the caller waits for: one call, a list, or an iteration. It has a tag, a small number that is used again: jobs[tag]. Its
+-- tasks are noted in C (number, tag, first item and how many); job.about says how many are not answered. Answers are collected, the dead are
+-- replaced, and callbacks run inside the owner's calls; workers need nobody for what was submitted.
 local mp, core = ...
 
 local misuse, now, getpid = core.misuse, mp.now, mp.getpid
 local fields_of, result_fields = core.pool_fields, core.pool_result_fields
-local next_answer, submit_task, function_of = core.pool_next, core.pool_submit, core.pool_function
+local next_answer, submit_task, function_of, gather = core.pool_next, core.pool_submit, core.pool_function, core.pool_gather
 local type, pairs, ipairs, next, tostring, select, pcall, error, setmetatable = type, pairs, ipairs, next, tostring, select, pcall, error, setmetatable
 local getmetatable, rawget = getmetatable, rawget
 local unpack, move, format, floor, min, max = table.unpack, table.move, string.format, math.floor, math.min, math.max
@@ -90,20 +89,28 @@ local function succeed(job)
   end
 end
 
--- Tells the workers to leave what is left of the job.
-local function cancel_rest(pool, job)
-  local ud = pool.ud
-  if job.id then core.pool_cancel(ud, job.id, true) return end
-  for _, task in ipairs(pool.tasks) do
-    if task and task.job == job then core.pool_cancel(ud, task.id, true) end
-  end
+-- A job gets its tag when it is made, and gives it back when it is done and nothing of it is about.
+local function enter(pool, job)
+  local free, jobs = pool.free, pool.jobs
+  local tag = free[#free]
+  if tag then free[#free] = nil else tag = #jobs + 1 end
+  jobs[tag] = job
+  job.tag, job.about = tag, 0
+  return job
+end
+
+local function leave(pool, job)
+  if job.about > 0 or not job.done or not job.tag then return end
+  pool.jobs[job.tag] = false
+  pool.free[#pool.free + 1] = job.tag
+  job.tag = nil
 end
 
 local function fail(pool, job, e)
   if job.done then return end
   job.failure = e
   settle(job)
-  if job.kind == "list" and job.left > 0 then cancel_rest(pool, job) end
+  if job.kind == "list" and job.about > 0 then core.pool_cancel_job(pool.ud, job.tag) end
   if job.error_callback then run_callback(job.error_callback, e) end
 end
 
@@ -114,37 +121,23 @@ local collect
 local wait_some
 
 -- Puts one task; while the ring is full, takes answers.
-local function put(pool, fname, f, mode, value, count, timeout, task)
-  local tasks, free = pool.tasks, pool.free
-  local tag = free[#free]
-  if tag then free[#free] = nil else tag = #tasks + 1 end
-  tasks[tag] = false
-  local id = submit_task(pool.ud, f, mode, value, count, timeout, fname, tag)
-  while not id do
+local function put(pool, job, value, first, count)
+  local ud = pool.ud
+  job.about = job.about + 1
+  pool.outstanding = pool.outstanding + 1
+  local ok, id = pcall(submit_task, ud, job.f, job.mode, value, first, count, job.timeout, job.fname, job.tag)
+  while ok and not id do
     wait_some(pool, 0.05)
     if pool.broken or pool.ended then
-      free[#free + 1] = tag
-      error(pool.broken or core.error_new { kind = "error", message = "the pool was terminated" }, 0)
+      ok, id = false, pool.broken or core.error_new { kind = "error", message = "the pool was terminated" }
+    else
+      ok, id = pcall(submit_task, ud, job.f, job.mode, value, first, count, job.timeout, job.fname, job.tag)
     end
-    id = submit_task(pool.ud, f, mode, value, count, timeout, fname, tag)
   end
-  task.id = id
-  tasks[tag] = task
-  pool.outstanding = pool.outstanding + 1
-  return id
-end
-
--- Forgets a task: it is answered, or lost.
-local function drop(pool, tag)
-  pool.tasks[tag] = false
-  local free = pool.free
-  free[#free + 1] = tag
-  pool.outstanding = pool.outstanding - 1
-end
-
-local function task_of(pool, id)
-  for tag, task in ipairs(pool.tasks) do
-    if task and task.id == id then return task, tag end
+  if not ok then
+    job.about = job.about - 1
+    pool.outstanding = pool.outstanding - 1
+    error(id, 0)
   end
 end
 
@@ -153,27 +146,33 @@ local function slice(list, first, count)
   return core.pool_slice(list, first, count)
 end
 
-local function put_slice(pool, job, first, count)
-  local task = { job = job, first = first, count = count, id = 0 }
-  job.about = job.about + 1
-  put(pool, job.fname, job.f, job.mode, slice(job.list, first, count), count, job.timeout, task)
+-- Puts list[first ... last] in chunks; gives the first that was not put: `last` + 1, unless answers must be taken first.
+local function put_slices(pool, job, first, last, chunk)
+  local ok, e = pcall(core.pool_submit_slices, pool.ud, job.f, job.mode, job.list, first, last, job.timeout, job.fname, job.tag, chunk)
+  local tasks = core.pool_submitted(pool.ud) -- also when an item cannot be sent
+  job.about = job.about + tasks
+  pool.outstanding = pool.outstanding + tasks
+  if not ok then error(e, 0) end
+  return min(first + tasks * chunk, last + 1)
+end
+
+local function put_part(pool, job, first, values, count)
+  job.chunks[first] = values
+  put(pool, job, values, first, count)
 end
 
 -- A task whose worker died goes back to the queue's end.
-local function again(pool, task)
-  local job = task.job
-  if job.kind == "call" then
-    job.id = put(pool, job.fname, job.f, CALL, job.args, 1, job.timeout, task)
-  else
-    put(pool, job.fname, job.f, job.mode, task.values or slice(job.list, task.first, task.count), task.count, job.timeout, task)
-  end
+local function again(pool, job, first, count)
+  if job.kind == "call" then put(pool, job, job.args, 1, 1)
+  elseif job.kind == "list" then put(pool, job, slice(job.list, first, count), first, count)
+  else put(pool, job, job.chunks[first], first, count) end
 end
 
 -- ---- answers ----------------------------------------------------------------------------------
 
-local function slow(pool, took, id, task, worker)
+local function slow(pool, took, id, first, count, worker)
   local list = pool.slowest
-  local entry = { seconds = took / 1e9, task = id, first = task.first, count = task.count or 1, pid = worker.pid }
+  local entry = { seconds = took / 1e9, task = id, first = first, count = count, pid = worker.pid }
   local i = #list
   while i > 0 and list[i].seconds < entry.seconds do i = i - 1 end
   table.insert(list, i + 1, entry)
@@ -199,82 +198,72 @@ local function item(job, i, ok, value)
   end
 end
 
-local function list_answer(pool, job, task, status, worker, at, value)
-  local count = task.count
-  if status == LIST then
-    if count == 1 then job.results[task.first] = value[1]
-    else core.pool_place(value, count, job.results, task.first) end
-    job.left = job.left - count
-    if job.progress then job.progress:update(job.n - job.left) end
-    if job.left == 0 then succeed(job) end
-  else
-    local e = as_error(status == FAILED and value[1] or value, worker)
-    fail(pool, job, e)
-  end
+local function place(job, items)
+  job.left = job.left - items
+  if job.progress then job.progress:update(job.n - job.left) end
+  if job.left == 0 then succeed(job) end
 end
 
-local function stream_answer(pool, job, task, status, worker, at, value)
-  local first, count = task.first, task.count
+local function list_answer(pool, job, first, count, status, worker, value)
+  if status ~= LIST then return fail(pool, job, as_error(status == FAILED and value[1] or value, worker)) end
+  local results = job.results
+  for i = 1, count do results[first + i - 1] = value[i] end
+  place(job, count)
+end
+
+local function stream_answer(pool, job, first, count, status, worker, at, value)
+  local values = job.chunks[first]
+  job.chunks[first] = nil
   if status == LIST then
     for i = 1, count do item(job, first + i - 1, true, value[i]) end
     return
   end
   local e = as_error(status == FAILED and value[1] or value, worker)
-  at = max(1, min(at, count))
-  if status ~= FAILED then at = count end
   local before = status == FAILED and value[2] or {}
-  for i = 1, at - 1 do item(job, first + i - 1, status == FAILED, status == FAILED and before[i] or e) end
+  at = status == FAILED and max(1, min(at, count)) or count
+  for i = 1, at - 1 do
+    if status == FAILED then item(job, first + i - 1, true, before[i]) else item(job, first + i - 1, false, e) end
+  end
   item(job, first + at - 1, false, e)
   if at < count then -- those behind it have not been run
-    local rest = { job = job, first = first + at, count = count - at, values = move(task.values, at + 1, count, 1, {}) }
-    job.about = job.about + 1
-    put(pool, job.fname, job.f, job.mode, rest.values, rest.count, job.timeout, rest)
+    put_part(pool, job, first + at, move(values, at + 1, count, 1, {}), count - at)
   end
 end
 
-local function measure(job, took, count)
+local function measure(job, took, items)
   local f = job.measured
-  f.work, f.count = f.work + took, f.count + count
+  f.work, f.count = f.work + took, f.count + items
 end
 
-local function handle(pool, tag, id, status, w, at, work_ns, wait_ns, value)
+local function handle(pool, tag, id, status, w, at, work_ns, wait_ns, first, count, value)
   local worker = pool.workers[w]
-  if status == READY then
-    pool.failed_starts = 0
-    if not worker.ready then worker.ready = now() end
-    return
-  elseif status == INIT_FAILED then
-    pool.init_error = as_error(value)
-    return
-  end
-  local task = pool.tasks[tag]
-  if not task or task.id ~= id then return end
-  local job = task.job
-  drop(pool, tag)
-  worker.tasks = worker.tasks + 1
-  worker.work = worker.work + work_ns
-  worker.wait = worker.wait + wait_ns
-  if work_ns > pool.slow_from then slow(pool, work_ns, id, task, worker) end
-  if job.done then -- cancelled or failed
-    core.pool_cancel(pool.ud, id, false)
-    if job.about then job.about = job.about - 1 end
+  if tag == 0 then
+    if status == READY then
+      pool.failed_starts = 0
+      if not worker.ready then worker.ready = now() end
+    elseif status == INIT_FAILED then
+      pool.init_error = as_error(value)
+    end
     return
   end
-  if status == SKIPPED then -- by mistake: its bit is that of another
-    core.pool_cancel(pool.ud, id, false)
-    return again(pool, task)
-  end
+  local job = pool.jobs[tag]
+  job.about = job.about - 1
+  pool.outstanding = pool.outstanding - 1
+  if work_ns > pool.slow_from then slow(pool, work_ns, id, first, count, worker) end
+  if job.done then return leave(pool, job) end -- cancelled or failed
+  if status == SKIPPED then return again(pool, job, first, count) end -- by mistake: its bit was another's
   if job.kind == "call" then
     if status == VALUE then job.value = { value, n = 1 }
     elseif status == NONE then job.value = { n = 0 }
     elseif status == MANY then job.value = value
-    else return fail(pool, job, as_error(status == FAILED and value[1] or value, worker)) end
-    return succeed(job)
+    else job.failure = as_error(status == FAILED and value[1] or value, worker) end
+    if job.failure ~= nil then fail(pool, job, job.failure) else succeed(job) end
+  else
+    if status == LIST then measure(job, work_ns, count) end
+    if job.kind == "list" then list_answer(pool, job, first, count, status, worker, value)
+    else stream_answer(pool, job, first, count, status, worker, at, value) end
   end
-  job.about = job.about - 1
-  if status == LIST then measure(job, work_ns, task.count) end
-  if job.kind == "list" then return list_answer(pool, job, task, status, worker, at, value) end
-  return stream_answer(pool, job, task, status, worker, at, value)
+  return leave(pool, job)
 end
 
 -- Takes what answers there are; gives whether there were any.
@@ -294,8 +283,7 @@ end
 local function start_worker(pool, i)
   local o = pool.options
   local worker = pool.workers[i]
-  worker = { tasks = worker and worker.tasks or 0, work = worker and worker.work or 0, wait = worker and worker.wait or 0,
-             starts = (worker and worker.starts or 0) + 1, started = now() }
+  worker = { starts = (worker and worker.starts or 0) + 1, started = now() }
   pool.workers[i] = worker
   core.pool_reset(pool.ud, i)
   local args = { pool.objects[1], pool.objects[2], pool.objects[3], i, o.maxtasksperchild, o.initializer, o.initargs, n = 7 }
@@ -317,10 +305,13 @@ end
 -- The pool cannot go on.
 local function break_pool(pool, e)
   pool.broken = e
-  for tag, task in ipairs(pool.tasks) do
-    if task then
-      drop(pool, tag)
-      if not task.job.done then fail(pool, task.job, e) end
+  core.pool_drop_tasks(pool.ud)
+  pool.outstanding = 0
+  for _, job in ipairs(pool.jobs) do
+    if job then
+      job.about = 0
+      fail(pool, job, e)
+      leave(pool, job)
     end
   end
 end
@@ -336,30 +327,32 @@ local function died_error(worker, process)
 end
 
 local function lost(pool, id, worker, e, at)
-  local task, tag = task_of(pool, id)
-  if not task then return end
-  local job = task.job
-  drop(pool, tag)
-  core.pool_cancel(pool.ud, id, false)
-  if job.done then return end
-  if e.kind == "died" and (worker.innocent or (task.tries or 0) < (job.retries or 0)) then
-    if not worker.innocent then task.tries = (task.tries or 0) + 1 end
-    return again(pool, task)
-  end
-  if job.kind == "call" then return fail(pool, job, e) end
+  local tag, first, count = core.pool_take_back(pool.ud, id)
+  if not tag then return end
+  local job = pool.jobs[tag]
   job.about = job.about - 1
-  if job.kind == "list" then return fail(pool, job, e) end
-  -- Of a chunk, only the item that it was at has failed. Results of those before it died with the worker.
-  at = max(1, min(at, task.count))
-  item(job, task.first + at - 1, false, e)
-  for _, part in pairs { { 1, at - 1 }, { at + 1, task.count } } do
-    local n = part[2] - part[1] + 1
-    if n > 0 then
-      local rest = { job = job, first = task.first + part[1] - 1, count = n, values = move(task.values, part[1], part[2], 1, {}) }
-      job.about = job.about + 1
-      put(pool, job.fname, job.f, job.mode, rest.values, n, job.timeout, rest)
+  pool.outstanding = pool.outstanding - 1
+  if job.done then return leave(pool, job) end
+  if e.kind == "died" then
+    local tries = job.tries and job.tries[first] or 0
+    if worker.innocent then return again(pool, job, first, count) end
+    if tries < (job.retries or 0) then
+      job.tries = job.tries or {}
+      job.tries[first] = tries + 1
+      return again(pool, job, first, count)
     end
   end
+  if job.kind ~= "stream" then
+    fail(pool, job, e)
+    return leave(pool, job)
+  end
+  -- Of a chunk, only the item that it was at has failed. Results of those before it died with the worker.
+  local values = job.chunks[first]
+  job.chunks[first] = nil
+  at = max(1, min(at, count))
+  item(job, first + at - 1, false, e)
+  if at > 1 then put_part(pool, job, first, move(values, 1, at - 1, 1, {}), at - 1) end
+  if at < count then put_part(pool, job, first + at, move(values, at + 1, count, 1, {}), count - at) end
 end
 
 local function timed_out(worker)
@@ -400,7 +393,7 @@ local function overdue(pool, i, worker, t)
   local unwanted = worker.stop_by and t > worker.stop_by
   if unwanted then
     worker.stop_by = nil
-    unwanted = core.pool_stop(pool.ud, worker.stop_id) == i and task_of(pool, worker.stop_id) ~= nil
+    unwanted = core.pool_stop(pool.ud, worker.stop_id) == i and core.pool_is_about(pool.ud, worker.stop_id)
   end
   if pool.threads then
     if late and late > 2 then -- in C code that never looks: the task has failed, whenever its thread is back
@@ -440,22 +433,10 @@ local function look(pool)
   -- Nobody has it, and it is nowhere: only a fault of ours could do this, and nobody is to wait for ever for it.
   if pool.outstanding > 0 and not pool.broken then
     local queued, answers = core.pool_queued(pool.ud)
-    if queued == 0 and answers == 0 then
-      for _, task in ipairs(pool.tasks) do
-        local id = task and task.id
-        if id and not pool.holder(id) then
-          pool.suspect = pool.suspect or {}
-          local seen = (pool.suspect[id] or 0) + 1
-          pool.suspect[id] = seen
-          if seen > 20 then
-            lost(pool, id, { innocent = false }, core.error_new { kind = "died", message = "the task was lost" }, task.count or 1)
-            break
-          end
-        end
-      end
-    else
-      pool.suspect = nil
-    end
+    local id = queued == 0 and answers == 0 and core.pool_suspect(pool.ud) or nil
+    pool.suspected = id and id == pool.suspect and pool.suspected + 1 or 0
+    pool.suspect = id
+    if pool.suspected > 20 then lost(pool, id, pool, core.error_new { kind = "died", message = "the task was lost" }, 1) end
   end
 end
 
@@ -475,7 +456,33 @@ function wait_some(pool, seconds)
   return count_answer(pool, next_answer(pool.ud, seconds < LOOK and seconds or LOOK))
 end
 
--- Until done(job), or the time is up: true or false.
+-- The same for a list, several at once.
+local function count_items(pool, job, items, tasks, work_ns, e)
+  if not items then
+    look(pool)
+    return false
+  end
+  if tasks == 0 then -- something else comes first
+    count_answer(pool, next_answer(pool.ud, 0))
+    return true
+  end
+  job.about = job.about - tasks
+  pool.outstanding = pool.outstanding - tasks
+  measure(job, work_ns, items)
+  pool.handled = pool.handled + 256
+  if pool.handled & 4095 == 0 and now() - pool.looked > LOOK then look(pool) end
+  place(job, items)
+  if e ~= nil then fail(pool, job, as_error(e)) end
+  leave(pool, job)
+  return true
+end
+
+local function gather_some(pool, job, seconds)
+  if job.kind ~= "list" or job.done then return wait_some(pool, seconds) end
+  return count_items(pool, job, gather(pool.ud, job.tag, job.results, seconds < LOOK and seconds or LOOK, pool.slow_from))
+end
+
+-- Until the job is done, or the time is up: true or false.
 local function wait_for(pool, job, timeout)
   if job.done then return true end
   local deadline = timeout and now() + timeout
@@ -487,7 +494,7 @@ local function wait_for(pool, job, timeout)
       if now() - pool.looked > LOOK then look(pool) end
       return job.done
     end
-    if wait_some(pool, min(step, left)) then step = 0.01 else step = min(LOOK, step * 2) end
+    if gather_some(pool, job, min(step, left)) then step = 0.01 else step = min(LOOK, step * 2) end
   end
   return true
 end
@@ -631,11 +638,13 @@ end
 local function cancel_job(pool, job)
   job.cancelled = true
   settle(job)
-  cancel_rest(pool, job)
-  if job.id then return stop_running(pool, job.id) end
-  for _, task in ipairs(pool.tasks) do
-    if task and task.job == job then stop_running(pool, task.id) end
+  if not job.tag then return end
+  core.pool_cancel_job(pool.ud, job.tag)
+  for i = 1, #pool.workers do
+    local id = core.pool_held(pool.ud, job.tag, i)
+    if id then stop_running(pool, id) end
   end
+  leave(pool, job)
 end
 
 -- true: it is cancelled now; false: it had ended.
@@ -672,9 +681,14 @@ local function call(pool, fname, f, args, o)
   need_function(fname, f)
   if args ~= nil and type(args) ~= "table" then misuse(fname, "bad argument #2 (a list of arguments expected, got " .. type(args) .. ")") end
   args = args or NO_ARGS
-  local job = { kind = "call", fname = fname, f = told(pool, f, fname), args = args, timeout = o.timeout, retries = o.retries,
-                callback = o.callback, error_callback = o.error_callback, done = false }
-  job.id = put(pool, fname, job.f, CALL, args, 1, o.timeout, { job = job, id = 0 })
+  local job = enter(pool, { kind = "call", fname = fname, mode = CALL, f = told(pool, f, fname), args = args, timeout = o.timeout,
+    retries = o.retries, callback = o.callback, error_callback = o.error_callback, done = false, tag = 0, about = 0 })
+  local ok, e = pcall(put, pool, job, args, 1, 1)
+  if not ok then
+    job.done = true
+    leave(pool, job)
+    error(e, 0)
+  end
   if pool.outstanding & 1023 == 0 then collect(pool) end -- so that their number stays bounded
   return job
 end
@@ -719,11 +733,11 @@ local function new_list_job(pool, fname, mode, f, list, o)
     end
   end
   local told_f = told(pool, f, fname)
-  return {
+  return enter(pool, {
     kind = "list", fname = fname, mode = mode, f = told_f, list = list, n = n, left = n, about = 0, results = core.pool_list(n), done = false,
     timeout = o.timeout, retries = o.retries, callback = o.callback, error_callback = o.error_callback,
     measured = measured(pool, told_f), progress = o.progress and core.progress(n) or nil,
-  }
+  })
 end
 
 local function chunk_for(pool, job, left)
@@ -744,27 +758,26 @@ local function submit_all(pool, job, chunksize)
     if job.measured.count > 0 then fixed = min(fixed, chunk_for(pool, job, n)) end
   end
   while first <= n and not job.done do
-    local c = min(fixed, n - first + 1)
-    put_slice(pool, job, first, c)
-    first = first + c
-    if pool.outstanding & 1023 == 0 then collect(pool) end
+    local to = put_slices(pool, job, first, min(n, first + 256 * fixed - 1), fixed)
+    if to == first then wait_some(pool, 0.05) else collect(pool) end
+    first = to
   end
 end
 
 -- As answers come: a bounded number of tasks is about, and chunks grow or shrink with the time that they take.
 local function submit_stepwise(pool, job, chunksize)
-  local _ <close> = setmetatable({ pool = pool, job = job }, guard_meta)
   local n, first = job.n, 1
   local ahead = chunksize and max(4 * #pool.workers, min(512, floor(4096 / chunksize))) or 3 * #pool.workers
   while not job.done do
-    while first <= n and job.about < ahead and not job.done do
+    local room = ahead - job.about
+    if first <= n and room > 0 then
       local c = chunksize or chunk_for(pool, job, n - first + 1)
-      if c > n - first + 1 then c = n - first + 1 end
-      put_slice(pool, job, first, c)
-      first = first + c
+      first = put_slices(pool, job, first, min(n, first + (chunksize and room or 1) * c - 1), c)
+      if not chunksize and room > 1 then goto more end
     end
-    if not job.done and not wait_some(pool, LOOK) and job.progress then job.progress:update(job.n - job.left) end
+    if not gather_some(pool, job, LOOK) and job.progress then job.progress:update(job.n - job.left) end
     if pool.broken and not job.done then fail(pool, job, pool.broken) end
+    ::more::
   end
 end
 
@@ -775,10 +788,16 @@ local function list_method(name, mode, async)
     o = check_options(name, o, LIST_OPTIONS)
     local job = new_list_job(pool, fname, mode, f, list, o)
     local result = async and new_result(self, pool, job)
+    local _ <close> = not async and setmetatable({ pool = pool, job = job }, guard_meta) or nil
     if job.n == 0 then
       succeed(job)
+      leave(pool, job)
     elseif async then
-      submit_all(pool, job, o.chunksize)
+      local ok, e = pcall(submit_all, pool, job, o.chunksize)
+      if not ok then
+        cancel_job(pool, job)
+        error(e, 0)
+      end
     else
       submit_stepwise(pool, job, o.chunksize)
     end
@@ -822,10 +841,7 @@ local function feed(pool, job)
   while not job.exhausted and not job.done and job.drawn - job.given < job.ahead do
     local first = job.drawn + 1
     local values, count = draw(job, job.chunksize)
-    if count > 0 then
-      job.about = job.about + 1
-      put(pool, job.fname, job.f, job.mode, values, count, job.timeout, { job = job, first = first, count = count, values = values })
-    end
+    if count > 0 then put_part(pool, job, first, values, count) end
   end
 end
 
@@ -865,6 +881,7 @@ local function step(job, timeout)
     end
     if job.exhausted and job.given >= job.drawn then
       settle(job)
+      leave(pool, job)
       return nil
     end
     if job.done then return nil end
@@ -912,13 +929,17 @@ local function stream_method(name, unordered)
     if not list and not callable(source) then misuse(name, "bad argument #2 (a list or an iterator function expected, got " .. type(source) .. ")") end
     local chunksize = o.chunksize or 1
     local told_f = told(pool, f, fname)
-    local job = {
-      kind = "stream", fname = fname, mode = EACH, f = told_f, unordered = unordered, done = false, about = 0,
+    local job = enter(pool, {
+      kind = "stream", chunks = {}, fname = fname, mode = EACH, f = told_f, unordered = unordered, done = false, about = 0,
       list = list, n = list and (mtype(list.n) == "integer" and list.n or #list), source = source, drawn = 0, given = 0, exhausted = false,
       chunksize = chunksize, ahead = max(4 * #pool.workers, 16) * chunksize, ready = {}, errors = {}, none = NIL,
       arrived = { first = 1, last = 0 }, timeout = o.timeout, retries = o.retries, measured = measured(pool, told_f), owner = pool, pool = self,
-    }
-    feed(pool, job)
+    })
+    local ok, e = pcall(feed, pool, job)
+    if not ok then
+      cancel_job(pool, job)
+      error(e, 0)
+    end
     local it = setmetatable({ job = job }, iteration_meta)
     return it, nil, nil, it
   end
@@ -964,13 +985,18 @@ end
 local function terminate(pool)
   if pool.state == "terminated" then return end
   pool.state, pool.ended = "terminated", true
-  for _, task in ipairs(pool.tasks) do
-    if task and not task.job.done then
-      task.job.cancelled = true
-      settle(task.job)
+  core.pool_drop_tasks(pool.ud)
+  pool.outstanding = 0
+  for _, job in ipairs(pool.jobs) do
+    if job then
+      job.about = 0
+      if not job.done then
+        job.cancelled = true
+        settle(job)
+      end
+      leave(pool, job)
     end
   end
-  pool.tasks, pool.free, pool.outstanding = {}, {}, 0
   core.pool_end(pool.ud, true)
   end_processes(pool)
 end
@@ -1017,9 +1043,10 @@ function Pool:stats()
   if not pool.ended then collect(pool) end
   local s = { workers = {}, slowest = {}, outstanding = pool.outstanding, queued = core.pool_queued(pool.ud), tasks = 0 }
   for i, w in ipairs(pool.workers) do
-    s.workers[i] = { pid = w.pid, name = w.name, alive = not w.dead, starts = w.starts, tasks = w.tasks, start = w.ready and w.ready - w.started or nil,
-                     work = w.work / 1e9, wait = w.wait / 1e9 }
-    s.tasks = s.tasks + w.tasks
+    local tasks, took, waited = core.pool_counts(pool.ud, i)
+    s.workers[i] = { pid = w.pid, name = w.name, alive = not w.dead, starts = w.starts, tasks = tasks, start = w.ready and w.ready - w.started or nil,
+                     work = took / 1e9, wait = waited / 1e9 }
+    s.tasks = s.tasks + tasks
   end
   for i, e in ipairs(pool.slowest) do
     s.slowest[i] = { seconds = e.seconds, task = e.task, first = e.first, count = e.count, pid = e.pid }
@@ -1091,14 +1118,13 @@ local function new(_, o, ...)
   for k, v in pairs(o) do options[k] = v end
   if o.maxtasksperchild ~= nil then options.maxtasksperchild = count("Pool", "maxtasksperchild", o.maxtasksperchild) end
   local pool = {
-    pid = getpid(), options = options, state = "running", tasks = {}, free = {}, outstanding = 0, workers = {}, failed_starts = 0, most_starts = n + 2,
+    pid = getpid(), options = options, state = "running", jobs = {}, free = {}, outstanding = 0, workers = {}, failed_starts = 0, most_starts = n + 2,
     handled = 0, looked = now(), threads = o.kind == "thread", slowest = {}, slow_from = 0, measured = setmetatable({}, { __mode = "k" }),
   }
   local ud, why = core.pool_new(pool, n)
   if not ud then misuse("Pool", why) end
   pool.ud = ud
   pool.objects = { core.pool_objects(ud) }
-  pool.holder = function(id) return core.pool_holder(ud, id) end
   local ok, e = pcall(function()
     for i = 1, n do start_worker(pool, i) end
   end)

@@ -55,8 +55,24 @@ enum status { /* of an answer; lua/mp/pool.lua has the same numbers */
 
 /* ================ the owner ================ */
 
+struct about { /* a task that was submitted and not answered */
+  uint64_t id;
+  uint32_t tag;   /* of its job, Lua's; 0: this place is free */
+  uint32_t first; /* of the job's items */
+  uint32_t count;
+  uint32_t next;  /* free place after this one, plus 1 */
+};
+
+struct counts {
+  lua_Integer tasks, work, wait;
+};
+
 struct l_pool {
   struct mpi_pool p;
+  struct about *about;
+  uint32_t nabout, free; /* free: first free place plus 1; 0: none */
+  struct counts *counts; /* one a worker */
+  lua_Integer submitted;
   int epoll, timer; /* what mp.wait polls beside the bell */
   unsigned char *data;
   size_t room;
@@ -104,6 +120,8 @@ static int l_new (lua_State *L) {
   lua_setmetatable(L, -2);
   (void)lua_setiuservalue(L, -2, 3);
   if (mpi_pool_make((int)n, &p->p) != 0) goto failed;
+  p->counts = calloc((size_t)n, sizeof *p->counts);
+  if (p->counts == NULL) return luaL_error(L, "not enough memory");
   p->epoll = epoll_create1(EPOLL_CLOEXEC);
   p->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
   memset(&ev, 0, sizeof ev);
@@ -126,7 +144,12 @@ static int l_letgo (lua_State *L) {
   mpi_pool_fini(&p->p);
   while (p->nfds > 0) mpi_fd_close(&p->fds[--p->nfds]);
   free(p->data);
+  free(p->about);
+  free(p->counts);
   p->data = NULL;
+  p->about = NULL;
+  p->counts = NULL;
+  p->nabout = p->free = 0;
   p->room = 0;
   p->got = p->at = 0;
   if (p->epoll >= 0) mpi_fd_close(&p->epoll);
@@ -278,30 +301,72 @@ static int l_kept (lua_State *L) {
 
 /* ---- tasks ---- */
 
-/* pool_submit(pool, function, mode, value, count, timeout, who, tag) -> number | nil ("full") */
-static int l_submit (lua_State *L) {
-  struct l_pool *p = check(L);
-  struct l_function *f = luaL_checkudata(L, 2, FUNCTION);
-  struct mpl_encoding how = {NULL, NULL, NULL, 0};
-  struct mpl_parcel *out;
+/* A place for a task that is about to be submitted; it is taken by note_task. -1: no memory. */
+static int64_t place_for_task (struct l_pool *p) {
+  if (p->free == 0) {
+    uint32_t n = p->nabout == 0 ? 256 : p->nabout * 2, i;
+    struct about *bigger = n > (1u << 28) ? NULL : realloc(p->about, n * sizeof *bigger);
+    if (bigger == NULL) return -1;
+    memset(bigger + p->nabout, 0, (n - p->nabout) * sizeof *bigger);
+    for (i = p->nabout; i < n; i++) bigger[i].next = i + 2 <= n ? i + 2 : 0;
+    p->free = p->nabout + 1;
+    p->about = bigger;
+    p->nabout = n;
+  }
+  return p->free - 1;
+}
+
+static void note_task (struct l_pool *p, uint32_t place, uint64_t id, uint32_t tag, uint32_t first, uint32_t count) {
+  struct about *a = &p->about[place];
+  p->free = a->next;
+  a->id = id;
+  a->tag = tag;
+  a->first = first;
+  a->count = count;
+}
+
+static void forget_task (struct l_pool *p, uint32_t place) {
+  mpi_pool_cancel(&p->p, p->about[place].id, 0);
+  p->about[place].tag = 0;
+  p->about[place].next = p->free;
+  p->free = place + 1;
+}
+
+static int64_t find_task (const struct l_pool *p, uint64_t id) {
+  uint32_t i;
+  for (i = 0; i < p->nabout; i++)
+    if (p->about[i].tag != 0 && p->about[i].id == id) return i;
+  return -1;
+}
+
+struct submission {
+  struct l_function *f;
+  int64_t timeout;
+  const char *who;
+  uint32_t tag;
+  int mode;
+};
+
+/* The value at idx as one task: 1, or 0 (the ring is full). */
+static int submit_one (lua_State *L, struct l_pool *p, const struct submission *s, int idx, uint32_t first, uint32_t count) {
+  struct mpl_encoding how = {s->who, s->mode == MODE_CALL ? "args" : "list", NULL, 0};
+  const struct l_function *f = s->f;
+  struct mpl_parcel *out = mpl_parcel_out(L);
   struct mpi_pool_task head;
   struct mpi_pool_part function, args;
+  int64_t place;
   int rc;
+  mpl_encode_as(L, idx, out, &how);
+  place = place_for_task(p);
+  if (place < 0) return luaL_error(L, "not enough memory");
   memset(&head, 0, sizeof head);
-  head.mode = (uint16_t)luaL_checkinteger(L, 3);
-  head.count = (uint32_t)luaL_checkinteger(L, 5);
-  if (!lua_isnoneornil(L, 6)) {
-    lua_Number s = luaL_checknumber(L, 6);
-    head.timeout = s > 1e9 ? 0 : s < 1e-6 ? 1000 : (int64_t)(s * 1e9);
-  }
-  how.who = luaL_checkstring(L, 7);
-  head.tag = (uint32_t)luaL_checkinteger(L, 8);
-  how.root = head.mode == MODE_CALL ? "args" : "list";
-  out = mpl_parcel_out(L);
-  mpl_encode_as(L, 4, out, &how);
+  memset(&function, 0, sizeof function);
+  head.mode = (uint16_t)s->mode;
+  head.count = count;
+  head.timeout = s->timeout;
+  head.tag = (uint32_t)place;
   head.function = f->number;
   head.ffds = (uint16_t)f->nfds;
-  memset(&function, 0, sizeof function);
   if (f->kept) {
     head.store = f->store;
     head.ssize = f->size;
@@ -320,8 +385,64 @@ static int l_submit (lua_State *L) {
   mpl_ring_share(mpi_queue_ring(p->p.tasks), out->fds, out->nfds);
   rc = mpi_pool_submit(&p->p, &head, &function, &args, 0);
   if (rc == MP_ETIMEDOUT) return 0;
-  if (rc != 0) return mpl_raise(L, how.who, rc);
-  lua_pushinteger(L, (lua_Integer)head.id);
+  if (rc != 0) return mpl_raise(L, s->who, rc);
+  note_task(p, (uint32_t)place, head.id, s->tag, first, count);
+  return 1;
+}
+
+static void check_submission (lua_State *L, struct submission *s, int function, int mode, int timeout) {
+  s->f = luaL_checkudata(L, function, FUNCTION);
+  s->mode = (int)luaL_checkinteger(L, mode);
+  s->timeout = 0;
+  if (!lua_isnoneornil(L, timeout)) {
+    lua_Number t = luaL_checknumber(L, timeout);
+    s->timeout = t > 1e9 ? 0 : t < 1e-6 ? 1000 : (int64_t)(t * 1e9);
+  }
+  s->who = luaL_checkstring(L, timeout + 1);
+  s->tag = (uint32_t)luaL_checkinteger(L, timeout + 2);
+}
+
+/* pool_submit(pool, function, mode, value, first, count, timeout, who, tag) -> number | nil ("full") */
+static int l_submit (lua_State *L) {
+  struct l_pool *p = check(L);
+  struct submission s;
+  check_submission(L, &s, 2, 3, 7);
+  if (!submit_one(L, p, &s, 4, (uint32_t)luaL_checkinteger(L, 5), (uint32_t)luaL_checkinteger(L, 6))) return 0;
+  lua_pushinteger(L, (lua_Integer)p->p.next - 1);
+  return 1;
+}
+
+/* pool_submit_slices(pool, function, mode, list, first, last, timeout, who, tag, chunk): puts tasks of `chunk` items each, the last one may
+** have fewer; as many as there is room for. Raises where an item cannot be sent. */
+static int l_submit_slices (lua_State *L) {
+  struct l_pool *p = check(L);
+  struct submission s;
+  lua_Integer first = luaL_checkinteger(L, 5), last = luaL_checkinteger(L, 6), chunk = luaL_checkinteger(L, 10), i;
+  lua_Integer size = 0; /* of the slice at 11, which is used again */
+  p->submitted = 0;
+  check_submission(L, &s, 2, 3, 7);
+  luaL_checktype(L, 4, LUA_TTABLE);
+  lua_settop(L, 10);
+  lua_pushnil(L);
+  for (; first <= last; first += chunk, p->submitted++) {
+    lua_Integer n = last - first + 1 < chunk ? last - first + 1 : chunk;
+    if (n != size) {
+      lua_createtable(L, (int)n, 0);
+      lua_replace(L, 11);
+      size = n;
+    }
+    for (i = 0; i < n; i++) {
+      lua_geti(L, 4, first + i);
+      lua_rawseti(L, 11, i + 1);
+    }
+    if (!submit_one(L, p, &s, 11, (uint32_t)first, (uint32_t)n)) break;
+  }
+  return 0;
+}
+
+/* pool_submitted(pool) -> how many tasks the last pool_submit_slices has put */
+static int l_submitted (lua_State *L) {
+  lua_pushinteger(L, check(L)->submitted);
   return 1;
 }
 
@@ -343,18 +464,6 @@ static int l_slice (lua_State *L) {
     }
   }
   return 1;
-}
-
-/* pool_place(part, count, list, first): the way back */
-static int l_place (lua_State *L) {
-  lua_Integer n = luaL_checkinteger(L, 2), first = luaL_checkinteger(L, 4), i;
-  luaL_checktype(L, 1, LUA_TTABLE);
-  luaL_checktype(L, 3, LUA_TTABLE);
-  for (i = 0; i < n; i++) {
-    lua_rawgeti(L, 1, i + 1);
-    lua_rawseti(L, 3, first + i);
-  }
-  return 0;
 }
 
 /* pool_list(n) -> { n = n } with room */
@@ -418,55 +527,219 @@ static int fill (lua_State *L, struct l_pool *p, int64_t deadline) {
   return 0;
 }
 
-/* pool_next(pool, timeout) -> nothing | tag, number, status, worker, item, work, wait, value. A value that cannot be decoded: status 0 and the
-** error. */
-static int l_next (lua_State *L) {
-  struct l_pool *p = check(L);
-  int64_t deadline = mpl_deadline(L, 2);
-  struct mpi_pool_answer head;
-  struct decoding d;
-  size_t start, size;
-  int rc, top;
-  lua_settop(L, 2);
-  rc = fill(L, p, deadline);
-  if (rc == MP_ETIMEDOUT || rc == MP_ECLOSED) return 0;
-  if (rc != 0) return mpl_raise(L, "pool", rc);
-  start = p->at == 0 ? 0 : p->ends[p->at - 1];
-  size = p->ends[p->at] - start;
+/* The message at hand, which becomes the past: its head, and its value ready to be decoded. *place is where its task was noted, or -1
+** for what a worker tells about itself. 0: it was of a task that nobody waits for. */
+static int open_message (lua_State *L, struct l_pool *p, struct mpi_pool_answer *head, struct decoding *d, int64_t *place) {
+  size_t start = p->at == 0 ? 0 : p->ends[p->at - 1];
+  size_t size = p->ends[p->at] - start;
   p->at++;
-  memset(&d, 0, sizeof d);
-  d.flags = mpl_ring_trust(mpi_queue_ring(p->p.answers));
+  memset(d, 0, sizeof *d);
   if (p->at == p->got) { /* descriptors come with the last one */
-    d.parcel.fds = p->fds;
-    d.parcel.nfds = d.parcel.fds_room = p->nfds;
+    d->parcel.fds = p->fds;
+    d->parcel.nfds = d->parcel.fds_room = p->nfds;
     p->nfds = 0;
   }
-  if (size < sizeof head) return luaL_error(L, "pool: an answer is malformed");
-  memcpy(&head, p->data + start, sizeof head);
-  top = lua_gettop(L);
-  lua_pushinteger(L, head.tag);
+  if (size < sizeof *head) return luaL_error(L, "pool: an answer is malformed");
+  memcpy(head, p->data + start, sizeof *head);
+  size -= sizeof *head;
+  d->flags = mpl_ring_trust(mpi_queue_ring(p->p.answers));
+  d->parcel.data = p->data + start + sizeof *head;
+  d->parcel.size = d->parcel.room = size;
+  *place = -1;
+  if (head->worker >= (uint32_t)p->p.workers) head->worker = 0;
+  if (head->status >= READY) return 1;
+  if (head->tag >= p->nabout || p->about[head->tag].tag == 0 || p->about[head->tag].id != head->id) {
+    while (d->parcel.nfds > 0) mpi_fd_close(&d->parcel.fds[--d->parcel.nfds]);
+    return 0;
+  }
+  *place = head->tag;
+  p->counts[head->worker].tasks++;
+  p->counts[head->worker].work += head->work;
+  p->counts[head->worker].wait += head->wait;
+  return 1;
+}
+
+/* After the last message of a batch: a large one was rare. */
+static void trim (struct l_pool *p) {
+  if (p->at < p->got || p->room <= ((size_t)1 << 20)) return;
+  free(p->data);
+  p->data = NULL;
+  p->room = 0;
+}
+
+/* Pushes the value, or the error; 1 if it is the value. */
+static int push_value (lua_State *L, struct decoding *d) {
+  lua_pushcfunction(L, decode);
+  lua_pushlightuserdata(L, d);
+  return lua_pcall(L, 1, 1, 0) == LUA_OK;
+}
+
+/* pool_next(pool, timeout) -> nothing | tag, number, status, worker, item, work, wait, first, count, value. tag 0: about the worker. A value
+** that cannot be decoded: status 0 and the error. */
+static int l_next (lua_State *L) {
+  struct l_pool *p = check(L);
+  int64_t deadline = mpl_deadline(L, 2), place = -1;
+  struct mpi_pool_answer head;
+  struct decoding d;
+  struct about a;
+  int rc;
+  lua_settop(L, 2);
+  do {
+    rc = fill(L, p, deadline);
+    if (rc == MP_ETIMEDOUT || rc == MP_ECLOSED) return 0;
+    if (rc != 0) return mpl_raise(L, "pool", rc);
+  } while (!open_message(L, p, &head, &d, &place));
+  memset(&a, 0, sizeof a);
+  if (place >= 0) {
+    a = p->about[place];
+    forget_task(p, (uint32_t)place);
+  }
+  lua_pushinteger(L, a.tag);
   lua_pushinteger(L, (lua_Integer)head.id);
   lua_pushinteger(L, head.status);
-  lua_pushinteger(L, head.worker < (uint32_t)p->p.workers ? (lua_Integer)head.worker + 1 : 1);
+  lua_pushinteger(L, (lua_Integer)head.worker + 1);
   lua_pushinteger(L, head.item);
   lua_pushinteger(L, head.work);
   lua_pushinteger(L, head.wait);
-  size -= sizeof head;
-  if (size == 0) return 7;
-  d.parcel.data = p->data + start + sizeof head;
-  d.parcel.size = d.parcel.room = size;
-  lua_pushcfunction(L, decode);
-  lua_pushlightuserdata(L, &d);
-  if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
+  lua_pushinteger(L, a.first);
+  lua_pushinteger(L, a.count);
+  if (d.parcel.size == 0) return 9;
+  if (!push_value(L, &d)) {
     lua_pushinteger(L, 0);
-    lua_replace(L, top + 3);
+    lua_replace(L, 5);
   }
-  if (p->at == p->got && p->room > ((size_t)1 << 20)) { /* a large one was rare */
-    free(p->data);
-    p->data = NULL;
-    p->room = 0;
+  trim(p);
+  return 10;
+}
+
+/* Is the message at hand a list of results for that job, and not remarkable? */
+static int is_plain (const struct l_pool *p, uint32_t tag, lua_Integer slow_from) {
+  size_t start = p->at == 0 ? 0 : p->ends[p->at - 1];
+  struct mpi_pool_answer head;
+  if (p->ends[p->at] - start < sizeof head) return 0;
+  memcpy(&head, p->data + start, sizeof head);
+  return head.status == LIST && head.work <= slow_from && head.tag < p->nabout && p->about[head.tag].tag == tag &&
+         p->about[head.tag].id == head.id;
+}
+
+/* pool_gather(pool, tag, results, timeout, slow_from) -> nil (time is up) | items, tasks, work [, error]: puts the results of that job
+** into their places, as far as they are here and nothing else comes first */
+static int l_gather (lua_State *L) {
+  struct l_pool *p = check(L);
+  uint32_t tag = (uint32_t)luaL_checkinteger(L, 2);
+  int64_t deadline = mpl_deadline(L, 4), place;
+  lua_Integer slow_from = (lua_Integer)luaL_checknumber(L, 5), items = 0, tasks = 0, work = 0;
+  struct mpi_pool_answer head;
+  struct decoding d;
+  int rc;
+  luaL_checktype(L, 3, LUA_TTABLE);
+  lua_settop(L, 5);
+  rc = fill(L, p, deadline);
+  if (rc == MP_ETIMEDOUT || rc == MP_ECLOSED) return 0;
+  if (rc != 0) return mpl_raise(L, "pool", rc);
+  while (p->at < p->got && is_plain(p, tag, slow_from) && open_message(L, p, &head, &d, &place)) {
+    struct about a = p->about[place];
+    lua_Integer i;
+    forget_task(p, (uint32_t)place);
+    tasks++;
+    work += head.work;
+    if (!push_value(L, &d) || !lua_istable(L, -1)) {
+      lua_pushinteger(L, items);
+      lua_pushinteger(L, tasks);
+      lua_pushinteger(L, work);
+      lua_rotate(L, -4, 3);
+      return 4;
+    }
+    for (i = 1; i <= a.count; i++) {
+      lua_rawgeti(L, 6, i);
+      lua_rawseti(L, 3, (lua_Integer)a.first + i - 1);
+    }
+    lua_settop(L, 5);
+    items += a.count;
   }
-  return 8;
+  trim(p);
+  lua_pushinteger(L, items);
+  lua_pushinteger(L, tasks);
+  lua_pushinteger(L, work);
+  return 3;
+}
+
+/* ---- tasks that are about ---- */
+
+/* pool_take_back(pool, number) -> tag, first, count of a task that will not be answered; nothing: it was */
+static int l_take_back (lua_State *L) {
+  struct l_pool *p = check(L);
+  int64_t place = find_task(p, (uint64_t)luaL_checkinteger(L, 2));
+  if (place < 0) return 0;
+  lua_pushinteger(L, p->about[place].tag);
+  lua_pushinteger(L, p->about[place].first);
+  lua_pushinteger(L, p->about[place].count);
+  forget_task(p, (uint32_t)place);
+  return 3;
+}
+
+/* pool_is_about(pool, number) -> boolean */
+static int l_is_about (lua_State *L) {
+  struct l_pool *p = check(L);
+  lua_pushboolean(L, find_task(p, (uint64_t)luaL_checkinteger(L, 2)) >= 0);
+  return 1;
+}
+
+/* pool_cancel_job(pool, tag): none of its tasks is begun any more */
+static int l_cancel_job (lua_State *L) {
+  struct l_pool *p = check(L);
+  uint32_t tag = (uint32_t)luaL_checkinteger(L, 2), i;
+  for (i = 0; i < p->nabout; i++)
+    if (tag != 0 && p->about[i].tag == tag) mpi_pool_cancel(&p->p, p->about[i].id, 1);
+  return 0;
+}
+
+/* pool_held(pool, tag, i) -> number of the task of that job that worker i has in hand, or nothing */
+static int l_held (lua_State *L) {
+  struct l_pool *p = check(L);
+  uint32_t tag = (uint32_t)luaL_checkinteger(L, 2);
+  lua_Integer w = luaL_checkinteger(L, 3);
+  uint64_t noted;
+  int64_t place;
+  luaL_argcheck(L, w >= 1 && w <= p->p.workers, 3, "no such worker");
+  noted = mpi_load(&p->p.slots[w - 1].task);
+  if (noted == 0 || mpi_pool_holder(&p->p, noted - 1) != w - 1) return 0;
+  place = find_task(p, noted - 1);
+  if (place < 0 || p->about[place].tag != tag) return 0;
+  lua_pushinteger(L, (lua_Integer)noted - 1);
+  return 1;
+}
+
+/* pool_suspect(pool) -> number of a task that no worker has in hand, or nothing: called when none waits in a ring */
+static int l_suspect (lua_State *L) {
+  struct l_pool *p = check(L);
+  uint32_t i;
+  for (i = 0; i < p->nabout; i++)
+    if (p->about[i].tag != 0 && mpi_pool_holder(&p->p, p->about[i].id) < 0) {
+      lua_pushinteger(L, (lua_Integer)p->about[i].id);
+      return 1;
+    }
+  return 0;
+}
+
+/* pool_drop_tasks(pool): none is waited for */
+static int l_drop_tasks (lua_State *L) {
+  struct l_pool *p = check(L);
+  uint32_t i;
+  for (i = 0; i < p->nabout; i++)
+    if (p->about[i].tag != 0) forget_task(p, i);
+  return 0;
+}
+
+/* pool_counts(pool, worker) -> tasks, work, wait (ns) */
+static int l_counts (lua_State *L) {
+  struct l_pool *p = check(L);
+  lua_Integer w = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, w >= 1 && w <= p->p.workers, 2, "no such worker");
+  lua_pushinteger(L, p->counts[w - 1].tasks);
+  lua_pushinteger(L, p->counts[w - 1].work);
+  lua_pushinteger(L, p->counts[w - 1].wait);
+  return 3;
 }
 
 /* ---- the board ---- */
@@ -507,13 +780,6 @@ static int l_late (lua_State *L) {
   return 1;
 }
 
-/* pool_cancel(pool, number, on) */
-static int l_cancel (lua_State *L) {
-  struct l_pool *p = check(L);
-  mpi_pool_cancel(&p->p, (uint64_t)luaL_checkinteger(L, 2), lua_toboolean(L, 3));
-  return 0;
-}
-
 /* pool_stop(pool, number) -> worker that has it in hand and is now told to stop it, or nil. The caller sends the signal. */
 static int l_stop (lua_State *L) {
   struct l_pool *p = check(L);
@@ -522,13 +788,6 @@ static int l_stop (lua_State *L) {
   if (w < 0) return 0;
   mpi_store(&p->p.slots[w].stop, id + 1);
   lua_pushinteger(L, w + 1);
-  return 1;
-}
-
-/* pool_holder(pool, number) -> does a worker have it in hand? */
-static int l_holder (lua_State *L) {
-  struct l_pool *p = check(L);
-  lua_pushboolean(L, mpi_pool_holder(&p->p, (uint64_t)luaL_checkinteger(L, 2)) >= 0);
   return 1;
 }
 
@@ -1139,10 +1398,12 @@ static const luaL_Reg functions[] = {
   {"pool_new", l_new},         {"pool_letgo", l_letgo},     {"pool_fields", l_fields}, {"pool_objects", l_objects},
   {"pool_function", l_function}, {"pool_forget", l_forget}, {"pool_kept", l_kept},     {"pool_submit", l_submit},
   {"pool_next", l_next},       {"pool_victim", l_victim},   {"pool_reset", l_reset},   {"pool_late", l_late},
-  {"pool_cancel", l_cancel},   {"pool_stop", l_stop},       {"pool_end", l_end},       {"pool_queued", l_queued},
+  {"pool_cancel_job", l_cancel_job},   {"pool_stop", l_stop},       {"pool_end", l_end},       {"pool_queued", l_queued},
   {"pool_result", l_result},   {"pool_result_fields", l_result_fields}, {"pool_watch", l_watch}, {"pool_timer", l_timer},
   {"pool_enter", l_enter},     {"pool_tell", l_tell},       {"pool_work", l_work},     {"isatty", l_isatty},
-  {"pool_holder", l_holder},   {"pool_slice", l_slice},     {"pool_place", l_place},   {"pool_list", l_list},
+  {"pool_submit_slices", l_submit_slices}, {"pool_submitted", l_submitted}, {"pool_gather", l_gather}, {"pool_take_back", l_take_back}, {"pool_is_about", l_is_about},
+  {"pool_held", l_held},       {"pool_suspect", l_suspect}, {"pool_drop_tasks", l_drop_tasks}, {"pool_counts", l_counts},
+    {"pool_slice", l_slice},   {"pool_list", l_list},
   {NULL, NULL}};
 
 static void new_meta (lua_State *L, const char *name, const char *field, lua_CFunction gc, const char *nosend) {
