@@ -80,7 +80,7 @@ static int l_update (lua_State *L) {
   mp_object *o = check_dict(L);
   struct mpl_item k;
   need_key(L, 2, &k, "update");
-  luaL_checkany(L, 3);
+  mpl_checkcallable(L, 3);
   lua_settop(L, 3);
   mpl_hold(L, 1, "update");
   lua_pushvalue(L, 3);

@@ -45,6 +45,7 @@ static int l_wait (lua_State *L) {
 static int l_new_event (lua_State *L) {
   mp_object *o = NULL;
   int rc;
+  mpl_no_options(L, "mp.Event");
   MPL_NEW(L, rc, mp_event_new(&o));
   if (rc != 0) return mpl_raise(L, "mp.Event", rc);
   mpl_push(L, o);

@@ -162,11 +162,7 @@ static int with_results (lua_State *L, int status, lua_KContext ctx) {
 
 int mpl_container_with (lua_State *L) {
   int n;
-  luaL_checkany(L, 2);
-  if (lua_type(L, 2) != LUA_TFUNCTION) {
-    if (luaL_getmetafield(L, 2, "__call") == LUA_TNIL) return luaL_typeerror(L, 2, "function");
-    lua_pop(L, 1);
-  }
+  mpl_checkcallable(L, 2);
   n = lua_gettop(L) - 2;
   lua_pushvalue(L, 1);
   lua_insert(L, 3); /* container, f, container, arguments */

@@ -44,8 +44,7 @@ static int with_results (lua_State *L, int status, lua_KContext ctx) {
 
 int mpl_with (lua_State *L, mpl_acquire_fn acquire, mpl_release_fn release) {
   int n;
-  if (lua_type(L, 2) != LUA_TFUNCTION && luaL_getmetafield(L, 2, "__call") == LUA_TNIL) return luaL_typeerror(L, 2, "function");
-  if (lua_type(L, 2) != LUA_TFUNCTION) lua_pop(L, 1);
+  mpl_checkcallable(L, 2);
   push_guard(L, 1);
   lua_insert(L, 2);
   n = lua_gettop(L) - 3;
@@ -128,6 +127,7 @@ static const mpl_type rlock_type = {MPI_T_RLOCK, "mp.RLock", methods, NULL, NULL
 static int l_new_lock (lua_State *L) {
   mp_object *o = NULL;
   int rc;
+  mpl_no_options(L, "mp.Lock");
   MPL_NEW(L, rc, mp_lock_new(&o));
   if (rc != 0) return mpl_raise(L, "mp.Lock", rc);
   mpl_push(L, o);
@@ -137,6 +137,7 @@ static int l_new_lock (lua_State *L) {
 static int l_new_rlock (lua_State *L) {
   mp_object *o = NULL;
   int rc;
+  mpl_no_options(L, "mp.RLock");
   MPL_NEW(L, rc, mp_rlock_new(&o));
   if (rc != 0) return mpl_raise(L, "mp.RLock", rc);
   mpl_push(L, o);

@@ -33,7 +33,15 @@ static int l_new (lua_State *L) {
   mp_object *a, *b;
   int duplex = 1;
   int rc;
-  if (!lua_isnoneornil(L, 1)) {
+  if (lua_istable(L, 1)) {
+    mpl_options_begin(L, 1);
+    if (mpl_option(L, 1, "duplex")) {
+      if (!lua_isboolean(L, -1)) return luaL_error(L, "Pipe: duplex must be a boolean");
+      duplex = lua_toboolean(L, -1);
+      lua_pop(L, 1);
+    }
+    mpl_options_done(L, 1, "Pipe");
+  } else if (!lua_isnoneornil(L, 1)) {
     luaL_checktype(L, 1, LUA_TBOOLEAN);
     duplex = lua_toboolean(L, 1);
   }

@@ -20,49 +20,49 @@ static struct mpi_ring *check_ring (lua_State *L) {
 
 /* ---- making ---- */
 
-static uint64_t size_option (lua_State *L, const char *name, lua_Integer most) {
+static uint64_t size_option (lua_State *L, const char *constructor, const char *name, lua_Integer most) {
   lua_Integer n;
   int ok;
   n = lua_tointegerx(L, -1, &ok);
   if (lua_type(L, -1) != LUA_TNUMBER || !ok || n < 0 || n > most)
-    luaL_error(L, "Queue: %s must be an integer from 0 to %I", name, most);
+    luaL_error(L, "%s: %s must be an integer from 0 to %I", constructor, name, most);
   lua_pop(L, 1);
   return (uint64_t)n;
 }
 
-static int new_queue (lua_State *L) {
+static int new_queue (lua_State *L, const char *name) {
   struct mp_queue_options options = {0, 0, 0};
   mp_object *o;
   int rc;
   lua_settop(L, 1);
   if (lua_istable(L, 1)) {
     mpl_options_begin(L, 1);
-    if (mpl_option(L, 1, "maxsize")) options.maxsize = (uint32_t)size_option(L, "maxsize", INT32_MAX);
-    if (mpl_option(L, 1, "maxbytes")) options.maxbytes = size_option(L, "maxbytes", (lua_Integer)MPI_QUEUE_MOST_BYTES);
+    if (mpl_option(L, 1, "maxsize")) options.maxsize = (uint32_t)size_option(L, name, "maxsize", INT32_MAX);
+    if (mpl_option(L, 1, "maxbytes")) options.maxbytes = size_option(L, name, "maxbytes", (lua_Integer)MPI_QUEUE_MOST_BYTES);
     if (mpl_option(L, 1, "redeliver")) {
-      if (!lua_isboolean(L, -1)) return luaL_error(L, "Queue: redeliver must be a boolean");
+      if (!lua_isboolean(L, -1)) return luaL_error(L, "%s: redeliver must be a boolean", name);
       options.redeliver = lua_toboolean(L, -1);
       lua_pop(L, 1);
     }
-    mpl_options_done(L, 1, "Queue");
+    mpl_options_done(L, 1, name);
   } else if (!lua_isnil(L, 1)) {
     options.maxsize = (uint32_t)mpl_checkint(L, 1, 0, INT32_MAX);
   }
   MPL_NEW(L, rc, mp_queue_new(&options, &o));
-  if (rc != 0) return mpl_raise(L, "Queue", rc);
+  if (rc != 0) return mpl_raise(L, name, rc);
   mpl_push(L, o);
   return 1;
 }
 
 /* One C function a name, so that an error names what was called. */
 static int l_Queue (lua_State *L) {
-  return new_queue(L);
+  return new_queue(L, "Queue");
 }
 static int l_JoinableQueue (lua_State *L) {
-  return new_queue(L);
+  return new_queue(L, "JoinableQueue");
 }
 static int l_SimpleQueue (lua_State *L) {
-  return new_queue(L);
+  return new_queue(L, "SimpleQueue");
 }
 
 /* ---- one message ---- */

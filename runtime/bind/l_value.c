@@ -108,7 +108,7 @@ static int release (lua_State *L, int arg) {
 }
 
 int mpl_with_lock (lua_State *L, const char *type_name) {
-  luaL_checkany(L, 2);
+  mpl_checkcallable(L, 2);
   if (lua_getiuservalue(L, 1, 1) == LUA_TNIL) return mpl_misuse(L, "with", "the %s was made with lock = false", type_name);
   lua_pop(L, 1);
   lua_pushvalue(L, 1);

@@ -56,7 +56,11 @@ static int collect (lua_State *L, struct item *items, int n) {
       lua_replace(L, -2);
     } else {
       it.w = waitable_of(L, -1);
-      if (it.w == NULL) return luaL_error(L, "wait: [%d]: a %s cannot be waited for", i, luaL_typename(L, -1));
+      if (it.w == NULL) {
+        int at = lua_gettop(L);
+        const char *name = luaL_getmetafield(L, at, "__name") == LUA_TSTRING ? lua_tostring(L, -1) : luaL_typename(L, at);
+        return luaL_error(L, "wait: [%d]: a %s cannot be waited for", i, name);
+      }
       if (mpl_isobject(L, -1) && mpl_test(L, -1) == NULL) return luaL_error(L, "wait: [%d]: the handle is closed", i);
     }
     lua_pushvalue(L, -1);

@@ -241,6 +241,13 @@ int mpl_option (lua_State *L, int arg, const char *name) {
   return 1;
 }
 
+void mpl_no_options (lua_State *L, const char *constructor) {
+  if (lua_isnoneornil(L, 1)) return;
+  if (lua_type(L, 1) != LUA_TTABLE) luaL_error(L, "%s: no argument expected, got %s", constructor, luaL_typename(L, 1));
+  mpl_options_begin(L, 1);
+  mpl_options_done(L, 1, constructor);
+}
+
 void mpl_options_done (lua_State *L, int arg, const char *constructor) {
   lua_pushnil(L);
   if (lua_next(L, arg) == 0) return;
@@ -346,6 +353,12 @@ int mpl_misuse (lua_State *L, const char *function, const char *fmt, ...) {
   (void)vsnprintf(text, sizeof text, fmt, ap);
   va_end(ap);
   return luaL_error(L, "%s: %s", function, text);
+}
+
+void mpl_checkcallable (lua_State *L, int arg) {
+  if (lua_type(L, arg) == LUA_TFUNCTION) return;
+  if (luaL_getmetafield(L, arg, "__call") == LUA_TNIL) (void)luaL_typeerror(L, arg, "function");
+  lua_pop(L, 1);
 }
 
 lua_Integer mpl_checkint (lua_State *L, int arg, lua_Integer least, lua_Integer most) {

@@ -53,6 +53,8 @@ int mpl_isobject (lua_State *L, int idx);                       /* userdata of a
 void mpl_options_begin (lua_State *L, int arg);
 int mpl_option (lua_State *L, int arg, const char *name);
 void mpl_options_done (lua_State *L, int arg, const char *constructor);
+/* The same for a constructor that takes nothing: a table without entries is fine, anything else is misuse. */
+void mpl_no_options (lua_State *L, const char *constructor);
 
 int64_t mpl_deadline (lua_State *L, int arg); /* seconds from now; nil or absent: MP_NEVER; <= 0: 0; NaN: argument error */
 
@@ -87,6 +89,9 @@ int mpl_misuse (lua_State *L, const char *function, const char *fmt, ...) __attr
 
 /* Integers: a float with an integer value counts. */
 lua_Integer mpl_checkint (lua_State *L, int arg, lua_Integer least, lua_Integer most);
+
+/* A function, or something with __call. */
+void mpl_checkcallable (lua_State *L, int arg);
 
 /* A function of this chunk's: what every l_<type>.c exports is listed in l_mp.c. */
 typedef int (*mpl_opener) (lua_State *L);
