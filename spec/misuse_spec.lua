@@ -53,6 +53,28 @@ describe("misuse", function()
     end
   end)
 
+  it("of a message, with more shared objects than one can carry, is an mp.Error as for all that cannot be sent", function()
+    local q, many = mp.Queue(), {}
+    local a, b = mp.Pipe()
+    for i = 1, 251 do many[i] = mp.Lock() end
+    for name, f in pairs {
+      put = function() q:put(many) end,
+      put_nowait = function() q:put_nowait(many) end,
+      put_many = function() q:put_many { 1, many } end,
+      send = function() a:send { many } end,
+    } do
+      local ok, e = pcall(f)
+      assert.is_false(ok)
+      assert.is_true(mp.is_error(e, "encode"))
+      assert.matches("^spec/misuse_spec.lua:%d+: .*" .. name .. ": .*251 descriptors.* 250", e.message)
+    end
+    assert.is_true(q:empty())
+    assert.is_false(b:poll())
+    many[251] = nil
+    assert.is_true(q:put(many))
+    assert.equal(250, #q:get())
+  end)
+
   it("of mp.wait names what was in the list", function()
     refuses({ "wait", "[1]", "mp.Lock" }, function() mp.wait { mp.Lock() } end)
     refuses({ "wait", "[2]", "string" }, function() mp.wait { mp.Event(), "x" } end)

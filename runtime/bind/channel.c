@@ -14,12 +14,14 @@ unsigned mpl_ring_trust (const struct mpi_ring *r) {
   return mpi_distrusted(r->seg->ino) ? 0u : MPL_TRUST_CODE;
 }
 
+static const struct mpl_encoding message = {NULL, NULL, NULL, MPL_ONE_RECORD};
+
 int mpl_ring_put (lua_State *L, struct mpi_ring *r, int idx, int64_t deadline) {
   int rc, done;
   do {
     struct mpl_parcel *p = mpl_parcel_out(L);
     struct mpi_msg m;
-    mpl_encode(L, idx, p); /* again after an interruption that raised nothing: a hook may have used the parcel */
+    mpl_encode_as(L, idx, p, &message); /* again after an interruption that raised nothing: a hook may have used the parcel */
     m.data = p->data;
     m.size = p->size;
     m.fds = p->fds;

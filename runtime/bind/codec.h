@@ -25,6 +25,7 @@ struct mpl_parcel {
 
 #define MPL_TRUST_CODE 1u /* functions and bytecode may be loaded: the sender is of our own program and not sandboxed */
 #define MPL_DATA_ONLY 2u  /* encoding: functions, handles and objects are refused, in favour of a manager (Dict, List) */
+#define MPL_ONE_RECORD 4u /* encoding: what needs more descriptors than one record carries is refused */
 
 struct mpl_parcel *mpl_parcel_out (lua_State *L); /* this state's, emptied */
 struct mpl_parcel *mpl_parcel_in (lua_State *L);
@@ -50,7 +51,7 @@ struct mpl_encoding {
   const char *who;           /* "pool:apply" in messages; NULL: found out from the running function */
   const char *root;          /* what the value is called in paths: "args"; NULL: nothing */
   struct mpl_bodies *bodies; /* or NULL */
-  unsigned flags;            /* MPL_DATA_ONLY */
+  unsigned flags;            /* MPL_DATA_ONLY, MPL_ONE_RECORD */
 };
 void mpl_encode_as (lua_State *L, int idx, struct mpl_parcel *p, const struct mpl_encoding *how);
 

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fd.h"
 #include "bind/codec_state.h"
 #include "bind/udata.h"
 #include "wire/wire.h"
@@ -1048,6 +1049,11 @@ static void encode_deep (struct enc *e, int idx) {
     if (r == AGAIN) r = run(e);
   } while (r == RESTART);
   if (r == FAILED) (void)raise(e);
+  if ((e->how->flags & MPL_ONE_RECORD) && e->p->nfds > MPI_MAX_FDS) {
+    lua_settop(L, e->top);
+    lua_pushfstring(L, "the shared objects in it have %d descriptors, and one message carries %d", e->p->nfds, MPI_MAX_FDS);
+    (void)raise(e);
+  }
   if (e->refs) put_first(e);
   if (e->how->bodies != NULL) mpl_bodies_commit(e->how->bodies);
   lua_settop(L, e->top);

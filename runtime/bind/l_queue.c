@@ -149,7 +149,7 @@ static void encode_list (lua_State *L, const struct mpi_ring *r, int n, struct m
   for (i = 0; i < n; i++) {
     struct mpl_parcel *p = mpl_parcel_out(L);
     char root[32];
-    struct mpl_encoding how = {"put_many", root, NULL, 0};
+    struct mpl_encoding how = {"put_many", root, NULL, MPL_ONE_RECORD};
     (void)snprintf(root, sizeof root, "[%d]", i + 1);
     lua_geti(L, 2, i + 1);
     mpl_encode_as(L, -1, p, &how);
