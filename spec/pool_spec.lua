@@ -531,3 +531,35 @@ for what, options in pairs { spawned = { processes = 2, start_method = "spawn" }
     end)
   end)
 end
+
+if mp.sandbox.available().ok then
+  describe("a pool in a sandbox", function()
+    it("works, is refused what was not granted, and says so to its owner", function()
+      local pool <close> = mp.Pool { processes = 2, sandbox = "pure" }
+      assert.equal(16, pool:apply(square, { 4 }))
+      local f, why = pool:apply(function()
+        local file, reason = io.open("/etc/passwd")
+        return file ~= nil, reason
+      end)
+      assert.is_false(f)
+      assert(why:find("not permitted", 1, true))
+      assert.is_true(run.wait_until(function() return #pool.violations > 0 end, 5))
+      assert.equal(1, #pool.violations)
+      failing("timeout", pool.apply, pool, function() while true do end end, {}, { timeout = 0.1 })
+      failing("encode", pool.apply, pool, function() return function() end end)
+      assert.equal(1, #pool.violations)
+      local r = pool:map(square, numbers(100))
+      assert.equal(10000, r[100])
+    end)
+
+    it("survives a worker that uses up its limits", function()
+      local pool <close> = mp.Pool { processes = 1, sandbox = "pure", limits = { memory = "64M", cpu = 1 } }
+      failing("memory", pool.apply, pool, function()
+        local t = {}
+        while true do t[#t + 1] = ("x"):rep(1000000) .. #t end
+      end)
+      failing("cpu", pool.apply, pool, function() while true do end end)
+      assert.equal(16, pool:apply(square, { 4 }))
+    end)
+  end)
+end

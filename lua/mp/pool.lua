@@ -20,6 +20,7 @@ local TIMEOUT <const> = 1
 local SIGALRM <const> = 14
 
 local CHUNK_NS <const> = 2e6        -- what a chunk should take, where its size is ours to choose
+local CHUNK_MOST <const> = 4096     -- items: what is larger leaves the processor's caches
 local LOOK <const> = 0.1            -- seconds between looks at the workers
 local SLOWEST <const> = 10
 local STORE_MOST <const> = 32 << 20 -- bytes of functions kept before a fresh start is made
@@ -48,8 +49,8 @@ local function failure(e, traceback, phase, stopped, memory)
   return parts
 end
 
-local function work(tasks, answers, board, index, most, initializer, initargs)
-  core.pool_enter(tasks, answers, board, index)
+local function work(tasks, answers, board, index, most, initializer, initargs, deaf)
+  core.pool_enter(tasks, answers, board, index, deaf)
   if initializer then
     initargs = initargs or {}
     local ok, e, traceback = core.run(initializer, unpack(initargs, 1, initargs.n or #initargs))
@@ -286,7 +287,8 @@ local function start_worker(pool, i)
   worker = { starts = (worker and worker.starts or 0) + 1, started = now() }
   pool.workers[i] = worker
   core.pool_reset(pool.ud, i)
-  local args = { pool.objects[1], pool.objects[2], pool.objects[3], i, o.maxtasksperchild, o.initializer, o.initargs, n = 7 }
+  local args = { pool.objects[1], pool.objects[2], pool.objects[3], i, o.maxtasksperchild, o.initializer, o.initargs,
+                 o.sandbox ~= nil, n = 8 }
   if o.kind == "thread" then
     worker.process = mp.Thread { target = work, args = args, name = format("PoolThread-%d", i), daemon = true }
   else
@@ -374,6 +376,7 @@ local function bury(pool, i, worker)
     end
   end
   local e = id and (stopped == TIMEOUT or worker.late) and timed_out(worker) or died_error(worker, process)
+  if pool.options.sandbox ~= nil then move(process.violations, 1, #process.violations, #pool.violations + 1, pool.violations) end
   process:close()
   core.pool_reset(pool.ud, i)
   if id then lost(pool, id, worker, e, at) end
@@ -403,7 +406,7 @@ local function overdue(pool, i, worker, t)
       worker.late, worker.innocent = late ~= nil, not late
       core.thread_poke(worker.process, unwanted or late > 0.3)
     end
-  elseif late and late > 1 or unwanted then
+  elseif late and late > (pool.options.sandbox ~= nil and 0 or 1) or unwanted then
     worker.late, worker.innocent = late ~= nil, not late
     worker.process:kill()
   end
@@ -632,7 +635,11 @@ local function stop_running(pool, id)
   local worker = pool.workers[i]
   if worker.dead then return end
   worker.stop_by, worker.stop_id = now() + 1, id
-  if pool.threads then core.thread_poke(worker.process, false) else core.process_signal(worker.process, SIGALRM) end
+  if pool.threads then core.thread_poke(worker.process, false)
+  elseif pool.options.sandbox ~= nil then
+    worker.innocent = true -- of what it may have begun meanwhile
+    worker.process:kill()
+  else core.process_signal(worker.process, SIGALRM) end
 end
 
 local function cancel_job(pool, job)
@@ -745,7 +752,7 @@ local function chunk_for(pool, job, left)
   if m.count == 0 then return 1 end
   local each = m.work / m.count
   local c = each > 0 and floor(CHUNK_NS / each) or left
-  c = min(c, m.count * 16, floor(left / (2 * #pool.workers)) + 1)
+  c = min(c, CHUNK_MOST, m.count * 16, floor(left / (2 * #pool.workers)) + 1)
   return max(1, c)
 end
 
@@ -754,7 +761,7 @@ local function submit_all(pool, job, chunksize)
   local n, first = job.n, 1
   local fixed = chunksize
   if not fixed then
-    fixed = max(1, math.ceil(n / (4 * #pool.workers)))
+    fixed = max(1, min(CHUNK_MOST, math.ceil(n / (4 * #pool.workers))))
     if job.measured.count > 0 then fixed = min(fixed, chunk_for(pool, job, n)) end
   end
   while first <= n and not job.done do
@@ -970,6 +977,9 @@ local function reap(pool, deadline)
       end
       worker.dead = true
       core.pool_watch(pool.ud, worker.sentinel, false)
+      if pool.options.sandbox ~= nil then
+        move(worker.process.violations, 1, #worker.process.violations, #pool.violations + 1, pool.violations)
+      end
       worker.process:close()
     end
   end
@@ -1060,10 +1070,21 @@ local meta = core.pool_meta
 meta.__name = "mp.Pool"
 meta.__metatable = "mp.Pool"
 
+-- What workers in a sandbox were refused: those that are gone first.
+local function violations(pool)
+  local list = move(pool.violations, 1, #pool.violations, 1, {})
+  if pool.options.sandbox == nil then return list end
+  for _, worker in ipairs(pool.workers) do
+    if not worker.dead then move(worker.process.violations, 1, #worker.process.violations, #list + 1, list) end
+  end
+  return list
+end
+
 function meta.__index(self, key)
   local m = Pool[key]
   if m ~= nil then return m end
   if key == "processes" then return #fields_of(self).workers end
+  if key == "violations" then return violations(fields_of(self)) end
   error(core.where() .. format("mp.Pool has no field '%s'", tostring(key)), 0)
 end
 
@@ -1119,7 +1140,7 @@ local function new(_, o, ...)
   if o.maxtasksperchild ~= nil then options.maxtasksperchild = count("Pool", "maxtasksperchild", o.maxtasksperchild) end
   local pool = {
     pid = getpid(), options = options, state = "running", jobs = {}, free = {}, outstanding = 0, workers = {}, failed_starts = 0, most_starts = n + 2,
-    handled = 0, looked = now(), threads = o.kind == "thread", slowest = {}, slow_from = 0, measured = setmetatable({}, { __mode = "k" }),
+    handled = 0, looked = now(), violations = {}, threads = o.kind == "thread", slowest = {}, slow_from = 0, measured = setmetatable({}, { __mode = "k" }),
   }
   local ud, why = core.pool_new(pool, n)
   if not ud then misuse("Pool", why) end

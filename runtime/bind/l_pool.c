@@ -419,11 +419,13 @@ static int l_submit_slices (lua_State *L) {
   struct submission s;
   lua_Integer first = luaL_checkinteger(L, 5), last = luaL_checkinteger(L, 6), chunk = luaL_checkinteger(L, 10), i;
   lua_Integer size = 0; /* of the slice at 11, which is used again */
+  int raw;
   p->submitted = 0;
   check_submission(L, &s, 2, 3, 7);
   luaL_checktype(L, 4, LUA_TTABLE);
   lua_settop(L, 10);
-  lua_pushnil(L);
+  raw = !lua_getmetatable(L, 4);
+  lua_settop(L, 11);
   for (; first <= last; first += chunk, p->submitted++) {
     lua_Integer n = last - first + 1 < chunk ? last - first + 1 : chunk;
     if (n != size) {
@@ -432,7 +434,8 @@ static int l_submit_slices (lua_State *L) {
       size = n;
     }
     for (i = 0; i < n; i++) {
-      lua_geti(L, 4, first + i);
+      if (raw) lua_rawgeti(L, 4, first + i);
+      else lua_geti(L, 4, first + i);
       lua_rawseti(L, 11, i + 1);
     }
     if (!submit_one(L, p, &s, 11, (uint32_t)first, (uint32_t)n)) break;
@@ -902,7 +905,7 @@ static const mpl_waitable waitable = {wait_ready, wait_poll, wait_tidy};
 struct worker {
   struct mpi_pool p;
   int index;
-  int thread; /* not a process of its own: no signals */
+  int thread; /* not a process of its own, or one that may not have signals: its owner sees to its time */
   struct mpi_pool_slot *slot;
   lua_State *main, *L; /* L: the thread that tasks run on */
   volatile sig_atomic_t running;
@@ -1241,7 +1244,7 @@ static int l_worker_gc (lua_State *L) {
   return 0;
 }
 
-/* pool_enter(tasks, answers, board, index): this process (or thread) is that worker now */
+/* pool_enter(tasks, answers, board, index, deaf): this process (or thread) is that worker now */
 static int l_enter (lua_State *L) {
   lua_Integer index = luaL_checkinteger(L, 4);
   struct worker *w = lua_newuserdatauv(L, sizeof *w, 1);
@@ -1256,7 +1259,7 @@ static int l_enter (lua_State *L) {
   luaL_argcheck(L, index >= 1 && index <= MPI_POOL_WORKERS, 4, "no such worker");
   w->index = (int)index - 1;
   w->slot = &w->p.slots[w->index];
-  w->thread = mpi_thread_self() != NULL;
+  w->thread = mpi_thread_self() != NULL || lua_toboolean(L, 5);
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   w->main = lua_tothread(L, -1);
   lua_pop(L, 1);
@@ -1369,7 +1372,7 @@ static int l_work (lua_State *L) {
     if (__fpending(stdout) > 0) (void)fflush(stdout);
     drop_message(w);
     if (rc != LUA_OK) {
-      if (w->thread && atomic_load(&mpi_thread_self()->request) == MPI_STOP_END) return luaL_error(L, "stopped");
+      if (mpi_thread_self() != NULL && atomic_load(&mpi_thread_self()->request) == MPI_STOP_END) return luaL_error(L, "stopped");
       if (rc == LUA_ERRMEM) {
         lua_pushnil(T);
         lua_rawsetp(T, LUA_REGISTRYINDEX, &traceback_key);
