@@ -53,7 +53,7 @@ for name, parts in pairs(calls) do
       local text = program:format(locals(parts[1]) .. extra, parts[1], parts[2], parts[3])
       local dir = run.tmpdir()
       run.write(dir .. "/s.lua", text)
-      -- `timeout` tells by its status whether it had to signal; --foreground: not our children too, who would let go of the lock. In the foreground it signals once, not the group too.
+      -- `timeout` tells by its status whether it had to signal; --foreground: not our children too, who would let go of the lock.
       local r = run.command({ "timeout", "--foreground", "-k", "20", "-s", "INT", tostring(0.4 * run.slow), run.path, dir .. "/s.lua" },
         { timeout = 30 })
       assert.equal("consistent\n", r.out, r.err)

@@ -158,6 +158,24 @@ describe("a process", function()
     end
   end)
 
+  it("gives back functions and shared objects, as results and in errors, and tells which result cannot be sent", function()
+    for _, method in ipairs { "fork", "spawn" } do
+      local p = started { start_method = method, target = function() return function() return 7 end, print end }
+      local f, same = p:result()
+      assert.equal(7, f())
+      assert.equal(print, same)
+      p = started { start_method = method, target = function() error { f = function() return 8 end } end }
+      p:join()
+      assert.equal("error", p.error.kind)
+      assert.equal(8, p.error.value.f())
+      p = started { start_method = method, target = function() return 1, { x = coroutine.create(print) } end }
+      local ok, e = pcall(p.result, p)
+      assert.is_false(ok)
+      assert.is_true(mp.is_error(e, "encode"))
+      assert.equal("the result cannot be sent: result[2].x: a coroutine cannot be sent", e.message)
+    end
+  end)
+
   it("reads nothing from the terminal: its standard input is empty", function()
     local r = run.script([[
       local p = mp.Process{ target = function() os.exit(io.read("a") == "" and 7 or 8) end }

@@ -202,6 +202,9 @@ local function work(self)
     local ok, e = true, nil
     if r.n > 1 then ok, e = pcall(core.report, "result", r) end -- no report: it returned nothing
     if not ok then
+      if mp.is_error(e, "encode") then -- r has one more in front
+        e = e.path:gsub("^%[(%d+)%]", function(i) return format("result[%d]", i - 1) end) .. ": " .. e.reason
+      end
       pcall(core.report, "error", { kind = "encode", message = "the result cannot be sent: " .. text_of(e), pid = getpid(), name = me.name })
     end
   else
@@ -350,7 +353,7 @@ end
 -- What the child has told: "result" or "error" and the value, or nothing.
 local function report_of(self, f)
   if not f.report then
-    local ok, kind, value = pcall(f.ops.report, self)
+    local ok, kind, value = pcall(f.ops.report, self, f.jail ~= nil) -- what a confined process sends is data
     if not ok then kind, value = "error", { kind = "encode", message = text_of(kind) } end
     f.report = { kind = kind, value = value }
   end

@@ -202,6 +202,7 @@ static int l_signal (lua_State *L) {
 /* process_report(process [, data]) -> nil (none) | "result" or "error", value. Once: the report is taken. data: no functions, the sender is confined. */
 static int l_report (lua_State *L) {
   mpi_child *c = check_child(L);
+  unsigned trust = lua_toboolean(L, 2) ? 0u : MPL_TRUST_CODE;
   mpi_record r = c->report;
   memset(&c->report, 0, sizeof c->report);
   if (r.kind == MPI_REPORT_NONE) {
@@ -209,7 +210,7 @@ static int l_report (lua_State *L) {
     return 0;
   }
   lua_pushstring(L, r.kind == MPI_REPORT_RESULT ? "result" : "error");
-  mpl_decode_report(L, &r, lua_toboolean(L, 2) ? 0u : MPL_TRUST_CODE);
+  mpl_decode_report(L, &r, trust);
   return 2;
 }
 
