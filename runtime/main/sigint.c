@@ -112,6 +112,12 @@ static void free_thread (void *block) {
   free(n);
 }
 
+/* BLOCK_MARK tells threads by their address because other blocks are aligned to 16. Allocators that people preload align what is smaller than 16
+** less. */
+static size_t aligned (size_t size) {
+  return size < 16 ? 16 : size;
+}
+
 /* The next request after a thread's own is for its stack: by then all fields that lua_sethook looks at are set. A thread's block is
 ** never resized. luaL_newstate's own allocator is realloc and free too, so what the state has already may come here. */
 static void *watching_alloc (void *ud, void *ptr, size_t osize, size_t nsize) {
@@ -122,8 +128,8 @@ static void *watching_alloc (void *ud, void *ptr, size_t osize, size_t nsize) {
     else free(ptr);
     return NULL;
   }
-  if (ptr != NULL) return realloc(ptr, nsize);
-  return osize == LUA_TTHREAD ? new_thread(nsize) : malloc(nsize);
+  if (ptr != NULL) return realloc(ptr, aligned(nsize));
+  return osize == LUA_TTHREAD ? new_thread(nsize) : malloc(aligned(nsize));
 }
 
 void mpi_sigint_watch (lua_State *L) {

@@ -26,8 +26,8 @@
 #define RECLAIM_BYTES (1024u * 1024u)
 #endif
 
-#define WINDOW_MOST (16u * 1024u * 1024u)
-#define WINDOW_MESSAGES 16u /* of the largest size of late */
+#define WINDOW_MOST (32u * 1024u * 1024u)
+#define WINDOW_MESSAGES 32u /* of the largest size of late */
 
 #define UNITS_MAX (1u << 31)
 
