@@ -123,25 +123,20 @@ int mpi_pool_answer (struct mpi_pool *p, const struct mpi_pool_answer *head, con
   return put(p, p->answers, head, sizeof *head, value, 1, deadline);
 }
 
-struct noting {
-  struct mpi_pool_slot *slot;
-};
-
 /* Under the ring's get_latch, before the task is taken. */
 static int note (void *ud, const unsigned char *head, size_t n) {
-  struct noting *w = ud;
+  struct mpi_pool_slot *slot = ud;
   uint64_t id;
   if (n < sizeof id) return 1;
   memcpy(&id, head, sizeof id);
-  mpi_store(&w->slot->task, id + 1); /* ordered before the store of head, which is a release */
+  mpi_store(&slot->task, id + 1); /* ordered before the store of head, which is a release */
   return 1;
 }
 
 int mpi_pool_take (struct mpi_pool *p, int worker, struct mpi_sink *sink, int64_t deadline) {
-  struct noting w = {&p->slots[worker]};
   int got;
   sink->accept = note;
-  sink->accept_ud = &w;
+  sink->accept_ud = &p->slots[worker];
   return mpi_ring_get(mpi_queue_ring(p->tasks), sink, 1, &got, deadline);
 }
 
