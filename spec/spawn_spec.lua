@@ -262,3 +262,43 @@ describe("a tree of spawned processes", function()
     assert.equal(0, r.status)
   end)
 end)
+
+describe("what is begun in a fresh state", function()
+  local function each(f)
+    f(function(o) o.start_method = "spawn" return mp.Process(o) end)
+    f(mp.Thread)
+  end
+
+  it("finds modules where its maker finds them, before it reads what comes from them", function()
+    local dir = run.tmpdir()
+    run.write(dir .. "/mp_spec_module.lua", "return { twice = function(x) return 2 * x end }")
+    local before = package.path
+    finally(function() package.path, package.loaded.mp_spec_module = before, nil end)
+    package.path = dir .. "/?.lua;" .. package.path
+    local module = require "mp_spec_module"
+    each(function(make)
+      local p = make { target = module.twice, args = { 21 } }
+      p:start()
+      assert.equal(42, p:result(20))
+      p = make { target = function() return module.twice(4), package.path end }
+      p:start()
+      assert.same({ 8, package.path }, { p:result(20) })
+    end)
+    local q = mp.Queue()
+    q:put(module.twice)
+    assert.equal(module.twice, q:get())
+  end)
+
+  it("tells its maker why it could not begin", function()
+    local Class = {}
+    mp.register("spawn_spec.Class", Class)
+    each(function(make)
+      local p = make { target = function() end, args = { setmetatable({}, Class) } }
+      p:start()
+      assert.is_true(p:join(20))
+      assert.equal(1, p.exitcode)
+      assert.is_true(mp.is_error(p.error, "encode"))
+      assert.matches("spawn_spec.Class", p.error.message, 1, true)
+    end)
+  end)
+end)

@@ -1,7 +1,7 @@
 -- spawn.lua -- start_method "spawn": what a process that shares no memory with its maker is told, and what it makes of it.
 local mp, core = ...
 
-local rawget, type, next, pcall, getmetatable = rawget, type, next, pcall, getmetatable
+local rawget, type, next, pcall, getmetatable, setmetatable = rawget, type, next, pcall, getmetatable, setmetatable
 local P <const> = core.process
 local Process <const> = P.class
 
@@ -39,14 +39,34 @@ local function plain_arg()
   return copy
 end
 
+-- Where modules are found must be known before what comes from modules is read: this travels as the first part of a task, and takes effect
+-- as it is read, in a state that is about to begin only.
+local Paths, arriving = {}, false
+mp.register("mp.paths", Paths, {
+  dump = function() return { package.path, package.cpath } end,
+  load = function(p)
+    if arriving then package.path, package.cpath = p[1], p[2] end
+    return setmetatable({}, Paths)
+  end,
+})
+local paths = setmetatable({}, Paths)
+
+function core.arriving(over) arriving = not over end
+
+-- A task could not be read, or not be begun with.
+function core.not_begun(e)
+  local parts = mp.is_error(e) and { kind = e.kind, message = e.message } or { kind = "error", message = P.text_of(e) }
+  parts.exitcode = 1
+  pcall(core.report, "error", parts)
+end
+
 local function spawn(self, f)
   local me = P.identity()
-  local package = package
   local task = {
-    target = f.target, args = f.args, kwargs = f.kwargs, own = f.own, class = describe(f.class, Process),
+    paths, target = f.target, args = f.args, kwargs = f.kwargs, own = f.own, class = describe(f.class, Process),
     name = f.name, identity = f.identity, daemon = f.daemon, authkey = f.authkey or P.authkey(), method = P.chosen_method(),
     parent = me.name, parent_daemon = me.daemon,
-    path = package.path, cpath = package.cpath, arg = plain_arg(), environment = core.environment(),
+    arg = plain_arg(), environment = core.environment(),
     global = rawget(_G, "mp") == mp or nil,
   }
   if f.jail then -- what a script has a say in is read inside
@@ -59,12 +79,12 @@ local function spawn(self, f)
 end
 
 P.set_spawn(spawn)
-P.describe, P.rebuild, P.plain_arg = describe, rebuild, plain_arg
+P.describe, P.rebuild, P.plain_arg, P.paths = describe, rebuild, plain_arg, paths
 
 -- In the new process: the exit code.
 function core.spawned(task)
   if task.environment then core.environment(task.environment) end
-  package.path, package.cpath = task.path, task.cpath
+  arriving = false
   _G.arg = task.arg
   if not task.global then _G.mp = nil end
   local self, code
@@ -76,6 +96,7 @@ function core.spawned(task)
   end)
   if not ok then
     core.stderr(task.name .. ": " .. P.text_of(e) .. "\n")
+    core.not_begun(e)
     return 1
   end
   code = P.work(self)

@@ -22,9 +22,9 @@ function Thread:terminate() return poke(self, "terminate", true) end
 local function start(self, f)
   local me = P.identity()
   core.thread_start(self, f.daemon, {
-    target = f.target, args = f.args, kwargs = f.kwargs, own = f.own, class = P.describe(f.class, Thread),
+    P.paths, target = f.target, args = f.args, kwargs = f.kwargs, own = f.own, class = P.describe(f.class, Thread),
     name = f.name, method = P.chosen_method(), me = me, authkey = f.authkey or P.authkey(), arg = P.plain_arg(),
-    path = package.path, cpath = package.cpath, global = rawget(_G, "mp") == mp or nil,
+    global = rawget(_G, "mp") == mp or nil,
   })
 end
 
@@ -42,7 +42,7 @@ function core.threaded(task)
   local me = {}
   for k, v in next, task.me do me[k] = v end
   me.authkey, me.label = task.authkey, task.name
-  package.path, package.cpath = task.path, task.cpath
+  core.arriving(true) -- no more: it is over
   _G.arg = task.arg
   if task.global then _G.mp = mp end
   rawset(os, "exit", core.thread_exit) -- the program's end is not a thread's to decide

@@ -149,6 +149,8 @@ static int l_main (lua_State *L) {
   lua_gc(L, LUA_GCGEN, 0, 0);
   lua_settop(L, 0);
   lua_getfield(L, LUA_REGISTRYINDEX, "mp.core");
+  lua_getfield(L, -1, "arriving");
+  lua_call(L, 0, 0);
   lua_getfield(L, -1, "threaded");
   mpl_decode_report(L, &s->t->task, MPL_TRUST_CODE);
   lua_call(L, 1, 1);
@@ -177,7 +179,16 @@ static int run (mpi_thread_handle *t) {
   lua_pushlightuserdata(s.L, &s);
   if (lua_pcall(s.L, 1, 1, 0) == LUA_OK) code = (int)lua_tointeger(s.L, -1);
   else if (atomic_load(&t->request) == MPI_STOP_END) code = -15;
-  else (void)fprintf(stderr, "mp: a thread could not begin: %s\n", luaL_tolstring(s.L, -1, NULL));
+  else {
+    (void)fprintf(stderr, "mp: a thread could not begin: %s\n", luaL_tolstring(s.L, -1, NULL));
+    lua_pop(s.L, 1);
+    lua_getfield(s.L, LUA_REGISTRYINDEX, "mp.core");
+    if (lua_istable(s.L, -1)) {
+      lua_getfield(s.L, -1, "not_begun");
+      lua_pushvalue(s.L, -3);
+      (void)lua_pcall(s.L, 1, 0, 0);
+    }
+  }
   t->poked = NULL;
   order();
   disarm_all(&s);

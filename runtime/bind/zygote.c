@@ -47,6 +47,8 @@ static int l_work (lua_State *L) {
   struct mpi_record *task = lua_touserdata(L, 1);
   seed(L);
   lua_getfield(L, LUA_REGISTRYINDEX, "mp.core");
+  lua_getfield(L, -1, "arriving");
+  lua_call(L, 0, 0);
   lua_getfield(L, -1, "spawned");
   mpl_decode_report(L, task, MPL_TRUST_CODE);
   lua_call(L, 1, 1);
@@ -69,6 +71,11 @@ void mpl_zygote_main (lua_State *L, void (*interruptible) (void)) {
   } else {
     const char *text = luaL_tolstring(L, -1, NULL);
     (void)fprintf(stderr, "mp: a spawned process could not begin: %s\n", text);
+    lua_pop(L, 1);
+    lua_getfield(L, LUA_REGISTRYINDEX, "mp.core");
+    lua_getfield(L, -1, "not_begun");
+    lua_pushvalue(L, -3);
+    (void)lua_pcall(L, 1, 0, 0);
   }
   mpi_child_exit(code);
 }
