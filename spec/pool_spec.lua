@@ -277,6 +277,35 @@ describe("a pool", function()
     failing("died", victim.get, victim)
   end)
 
+  it("gives its descriptors back when its scope is left, and is closed then", function()
+    local function descriptors()
+      local p <close> = assert(io.popen("ls /proc/" .. mp.getpid() .. "/fd | wc -l"))
+      return p:read "n"
+    end
+    local kept, result
+    do local pool <close> = mp.Pool(1) pool:apply(square, { 1 }) end -- what is made once is made now
+    local before = descriptors()
+    do
+      local pool <close> = mp.Pool(3)
+      kept, result = pool, pool:apply_async(square, { 5 })
+    end
+    assert.equal(before, descriptors())
+    assert.equal(25, result:get())
+    assert.same({}, kept:pids())
+    assert.is_true(kept:join())
+    misuse({ "apply", "closed" }, kept.apply, kept, square, { 1 })
+    misuse({ "stats", "closed" }, kept.stats, kept)
+  end)
+
+  it("takes part in mp.wait while its workers are killed and start anew", function()
+    local tries = mp.Value("i", 0)
+    local pool <close> = mp.Pool { processes = 1, initializer = function() if tries:add(1) == 2 then os.exit(1) end end }
+    local r = pool:apply_async(function() if tries.value == 1 then os.execute("kill -9 " .. mp.getpid()) mp.sleep(30) end return "at last" end, {},
+      { retries = 1 })
+    assert.equal(r, mp.wait({ r }, 20 * slow)[1])
+    assert.equal("at last", r:get())
+  end)
+
   it("retires workers after so many tasks", function()
     local pool <close> = mp.Pool { processes = 1, maxtasksperchild = 3 }
     local pids, count = {}, 0

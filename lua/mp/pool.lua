@@ -505,8 +505,9 @@ end
 -- ---- arguments --------------------------------------------------------------------------------
 
 local function of(self, fname)
-  local pool = fields_of(self)
+  local pool, is_open = fields_of(self)
   if not pool then misuse(fname, format("a pool expected, got %s (call it with ':')", type(self))) end
+  if not is_open and fname ~= "close" and fname ~= "terminate" and fname ~= "join" and fname ~= "pids" then misuse(fname, "the pool is closed") end
   if pool.pid ~= getpid() then misuse(fname, format("the pool belongs to process %d", pool.pid)) end
   return pool
 end
@@ -1093,21 +1094,30 @@ function meta.__tostring(self)
   return format("mp.Pool %d workers %s %s", #pool.workers, pool.broken and "broken" or pool.state, tostring(pool):match "0x%x+" or "")
 end
 
+-- Descriptors and memory need not wait for a collection: processes that were not reaped hold on to the objects.
+local function release(self, pool)
+  core.pool_letgo(self)
+  for _, object in ipairs(pool.objects or {}) do
+    local _ <close> = object
+  end
+end
+
 function meta.__close(self, e)
   local pool = fields_of(self)
   if pool.pid ~= getpid() then return end
   if e ~= nil or pool.broken then terminate(pool) else Pool.close(self) end
   Pool.join(self)
+  release(self, pool)
 end
 
 function meta.__gc(self)
   local pool = fields_of(self)
-  if pool and pool.pid == getpid() and pool.state ~= "terminated" then
+  if pool and pool.pid == getpid() and not pool.ended then
     pool.ended = true
-    core.pool_end(self, true)
+    pcall(core.pool_end, self, true)
     pcall(end_processes, pool)
   end
-  core.pool_letgo(self)
+  if pool then pcall(release, self, pool) end
 end
 
 local OPTIONS <const> = { processes = true, initializer = true, initargs = true, maxtasksperchild = true, start_method = true,

@@ -157,11 +157,13 @@ static int l_letgo (lua_State *L) {
   return 0;
 }
 
-/* pool_fields(v) -> table, or nil if it is no pool; the userdata is open? */
+/* pool_fields(v) -> table, whether it is open; or nil if it is no pool */
 static int l_fields (lua_State *L) {
-  if (luaL_testudata(L, 1, POOL) == NULL) return 0;
+  struct l_pool *p = luaL_testudata(L, 1, POOL);
+  if (p == NULL) return 0;
   (void)lua_getiuservalue(L, 1, 1);
-  return 1;
+  lua_pushboolean(L, p->p.tasks != NULL);
+  return 2;
 }
 
 /* pool_objects(pool) -> tasks, answers, board */
@@ -886,7 +888,7 @@ static int wait_poll (lua_State *L, int idx, struct pollfd *fd) {
 
 static void wait_tidy (lua_State *L, int idx) {
   struct l_pool *p;
-  luaL_checkstack(L, 4, NULL);
+  luaL_checkstack(L, 5, NULL);
   (void)lua_getiuservalue(L, idx, 1);
   lua_getfield(L, -1, "pool");
   p = luaL_testudata(L, -1, POOL);
@@ -895,7 +897,11 @@ static void wait_tidy (lua_State *L, int idx) {
     mpi_ring_tidy(mpi_queue_ring(p->p.answers));
     (void)!read(p->timer, &times, sizeof times);
   }
-  lua_pop(L, 2);
+  if (lua_getfield(L, -2, "owner") == LUA_TTABLE) { /* look at the workers next time: one has died, or a pause is over */
+    lua_pushinteger(L, 0);
+    lua_setfield(L, -2, "looked");
+  }
+  lua_pop(L, 3);
 }
 
 static const mpl_waitable waitable = {wait_ready, wait_poll, wait_tidy};
