@@ -289,6 +289,16 @@ describe("what is begun in a fresh state", function()
     assert.equal(module.twice, q:get())
   end)
 
+  it("is interrupted even as it begins", function()
+    for _ = 1, 10 do
+      local p = mp.Process { target = function() while true do end end, start_method = "spawn" }
+      p:start()
+      p:interrupt()
+      assert.is_true(p:join(20))
+      assert.matches("interrupted!", p.error.message, 1, true)
+    end
+  end)
+
   it("tells its maker why it could not begin", function()
     local Class = {}
     mp.register("spawn_spec.Class", Class)

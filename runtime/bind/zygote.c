@@ -63,6 +63,7 @@ void mpl_zygote_main (lua_State *L, void (*interruptible) (void)) {
   memset(&task, 0, sizeof task);
   if (mpi_zygote_serve(MPI_ZYGOTE_FD, &task) != 0) _exit(1);
   if (interruptible != NULL) interruptible();
+  mpl_child_hold(); /* as the zygote did: until the target runs */
   mpl_child_signals(L);
   lua_pushcfunction(L, l_work);
   lua_pushlightuserdata(L, &task);
@@ -77,6 +78,7 @@ void mpl_zygote_main (lua_State *L, void (*interruptible) (void)) {
     lua_pushvalue(L, -3);
     (void)lua_pcall(L, 1, 0, 0);
   }
+  mpl_child_let();
   mpi_child_exit(code);
 }
 

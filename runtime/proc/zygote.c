@@ -83,9 +83,10 @@ static int receive (int sock, mpi_record *task) {
 
 int mpi_zygote_serve (int control, mpi_record *task) {
   pid_t owner = getppid();
-  sigset_t none;
-  (void)sigemptyset(&none);
-  (void)sigprocmask(SIG_SETMASK, &none, NULL);
+  sigset_t held;
+  (void)sigemptyset(&held);
+  (void)sigaddset(&held, SIGINT); /* what is blocked is kept, even if it is ignored: a new process gets its first one too */
+  (void)sigprocmask(SIG_SETMASK, &held, NULL);
   (void)signal(SIGINT, SIG_IGN); /* the terminal's is not for the zygote */
   (void)fcntl(control, F_SETFD, FD_CLOEXEC);
   quiet_streams();
