@@ -76,8 +76,9 @@ int mpi_futex_wait2 (mpi_a32 *w1, uint32_t seen1, mpi_a32 *w2, uint32_t seen2, i
   return wait_many(list, 2, deadline);
 }
 
-void mpi_futex_wake (mpi_a32 *word, int n) {
-  (void)syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);
+int mpi_futex_wake (mpi_a32 *word, int n) {
+  long woken = syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);
+  return woken < 0 ? 0 : (int)woken;
 }
 
 /* Turns the result of one slice into what the caller of a whole sleep sees. */

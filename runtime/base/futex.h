@@ -15,8 +15,8 @@ int mpi_futex_wait (mpi_a32 *word, uint32_t seen, int64_t deadline);
 /* Sleeps on two words at once (futex_waitv, Linux 5.16). Where the kernel lacks it, sleeps on the first in short slices. */
 int mpi_futex_wait2 (mpi_a32 *w1, uint32_t seen1, mpi_a32 *w2, uint32_t seen2, int64_t deadline);
 
-/* Wakes up to n sleepers; async-signal-safe. */
-void mpi_futex_wake (mpi_a32 *word, int n);
+/* Wakes up to n sleepers and gives how many; async-signal-safe. */
+int mpi_futex_wake (mpi_a32 *word, int n);
 
 /* The whole of a sleep: slices, interruption, deadline. 0 (look again), MP_ETIMEDOUT or MP_EINTR (judged). *slice starts at 0
 ** for each wait. */

@@ -24,7 +24,6 @@ enum { UNDECIDED, PASSED, BROKE };             /* a slot's outcome */
 struct shared {
   mpi_latch gate;
   uint32_t parties, flags; /* these and timeout never change; copied when the handle is made */
-  mpi_a32 unused;
   int64_t timeout;
   mpi_waitq q;
   mpi_a64 state;

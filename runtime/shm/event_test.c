@@ -26,7 +26,7 @@ static struct crew *new_crew (void) {
 
 /* Not to be slept away: the queue's flag says that somebody is about to sleep or does. */
 static uint32_t registrations (mp_object *o) {
-  mpi_waitq *q = mpi_seg_at(&o->seg, sizeof(struct mpi_seghdr) + 8);
+  mpi_waitq *q = mpi_seg_at(&o->seg, sizeof(struct mpi_seghdr) + 12);
   return mpi_load(&q->sleepers) >> 1;
 }
 

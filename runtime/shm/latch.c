@@ -18,7 +18,7 @@ int mpi_lockword_wait (mpi_a32 *word, int64_t deadline, int spins, int brief) {
   for (;;) {
     uint32_t v = mpi_load_relaxed(word);
     if ((v & MPI_LOCK_TID) == 0) {
-      if (mpi_cas(word, &v, tid | (v & MPI_LOCK_WAITERS) | inherit)) return (v & MPI_LOCK_DIED) ? MP_ABANDONED : 0;
+      if (mpi_cas(word, &v, tid | (v & MPI_LOCK_WAITERS) | inherit | mpi_lockword_mark(word))) return (v & MPI_LOCK_DIED) ? MP_ABANDONED : 0;
       continue;
     }
     if ((v & MPI_LOCK_TID) == tid) {
@@ -30,12 +30,15 @@ int mpi_lockword_wait (mpi_a32 *word, int64_t deadline, int spins, int brief) {
       mpi_relax();
       continue;
     }
+    (void)mpi_fetch_add(word + 1, 2);
+    (void)mpi_fetch_or(word + 1, 1);
     if (!(v & MPI_LOCK_WAITERS) && !mpi_cas(word, &v, v | MPI_LOCK_WAITERS)) continue;
     MPI_POINT("latch.wait.sleep");
     rc = mpi_sleep_on(word, v | MPI_LOCK_WAITERS, deadline, &slice);
     inherit = MPI_LOCK_WAITERS;
     if (rc != 0) break;
-    if (brief) slice = 0;
+    /* Two deaths at the same moment (a holder, and whom the kernel woke for it) can still leave us asleep: look again now and then. */
+    if (brief || slice > 3) slice = brief ? 0 : 3;
   }
   /* We may have eaten the wake-up that was meant for another. */
   if ((mpi_load(word) & MPI_LOCK_TID) == 0) mpi_futex_wake(word, 1);
@@ -43,8 +46,9 @@ int mpi_lockword_wait (mpi_a32 *word, int64_t deadline, int spins, int brief) {
 }
 
 void mpi_lockword_wake (mpi_a32 *word) {
+  uint32_t seen = mpi_load(word + 1);
   MPI_POINT("latch.unlock.wake");
-  mpi_futex_wake(word, 1);
+  if (mpi_futex_wake(word, 1) == 0) (void)mpi_cas(word + 1, &seen, seen & ~1u); /* a registration meanwhile keeps the bit */
 }
 
 int mpi_latch_lock_slow (mpi_latch *l, int64_t deadline) {

@@ -9,7 +9,7 @@ int mpi_mutex_lock (mpi_a32 *word, int64_t deadline) {
   uint32_t v = 0;
   int rc = 0;
   mpi_robust_pending(word);
-  if (!mpi_cas(word, &v, tid)) {
+  if (!mpi_cas(word, &v, tid | mpi_lockword_mark(word))) {
     if ((v & MPI_LOCK_TID) == tid) {
       mpi_robust_pending(NULL);
       return mpi_fail(MP_EDEADLK, "the calling thread holds it already");

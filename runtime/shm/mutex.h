@@ -1,5 +1,5 @@
 /* mutex.h -- a lock that a user may hold for any time: a node of the thread's robust list, in private memory.
-** Memory   the word at MPI_SEG_WORD0 or MPI_SEG_WORD1 of a segment with a lock page.
+** Memory   the word at MPI_SEG_WORD0 or MPI_SEG_WORD1 of a segment with a lock page; the four bytes behind it are the mutex's too (latch.h).
 ** Sharing  belongs to the operating system's thread that acquired it.
 ** Blocks   lock: until the deadline; 0 polls.
 ** Death    a holder that dies or ends: the next gets MP_ABANDONED.

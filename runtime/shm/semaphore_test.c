@@ -208,7 +208,7 @@ TEST("a semaphore that arrives with impossible fields is refused", .clean = 1) {
   int fd;
   CHECK_OK(mp_semaphore_new(3, 0, &s));
   fd = dup(s->fds[0]);
-  ((volatile uint32_t *)mpi_seg_at(&s->seg, sizeof(struct mpi_seghdr)))[6] = MP_SEMAPHORE_OWNED; /* too small for seats */
+  ((volatile uint32_t *)mpi_seg_at(&s->seg, sizeof(struct mpi_seghdr)))[8] = MP_SEMAPHORE_OWNED; /* too small for seats */
   mp_release(s);
   CHECK_EQ(mpi_object_adopt(MPI_T_SEMAPHORE, 0, &fd, 1, &again), MP_ECORRUPT);
 }

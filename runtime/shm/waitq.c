@@ -57,7 +57,7 @@ int mpi_turnstile_enter (mpi_latch *turnstile, int64_t deadline) {
   int rc;
   (void)mpi_tid();
   mpi_robust_pending(&turnstile->word);
-  if (mpi_cas(&turnstile->word, &free_word, mpi_self_.tid)) return 0;
+  if (mpi_cas(&turnstile->word, &free_word, mpi_self_.tid | mpi_lockword_mark(&turnstile->word))) return 0;
   rc = mpi_lockword_wait(&turnstile->word, deadline, 0, 0);
   if (rc < 0) mpi_robust_pending(NULL);
   return rc < 0 ? rc : 0;

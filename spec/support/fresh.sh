@@ -20,6 +20,7 @@ mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
 root=${1:-}
 if [ -z "$root" ]; then
   root=$(mktemp -d "${TMPDIR:-/tmp}/mp-fresh.XXXXXX")
+  chmod 755 "$root" # it becomes /: whoever is not root must get through
   remove=$root
 else
   mkdir -p "$root"
