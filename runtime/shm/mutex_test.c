@@ -91,3 +91,35 @@ TEST("lives in peace with the C library's robust mutexes") {
   CHECK(pthread_mutex_unlock(&m[2]) == 0);
   CHECK(mpi_self_.head->list.next == &mpi_self_.head->list);
 }
+
+static void locks_once (void *arg) {
+  CHECK(mp_lock_acquire(arg, MP_NEVER) >= 0);
+  CHECK_OK(mp_lock_release(arg));
+}
+
+TEST("a sleeper killed between its wake-up and the lock does not take the others' wake-up along", .limit = 30) {
+  mp_object *l = NULL;
+  mpi_a32 *word;
+  pid_t first, second;
+  CHECK_OK(mp_lock_new(&l));
+  word = mpi_seg_word(&l->seg, MPI_SEG_WORD0);
+  CHECK_OK(mp_lock_acquire(l, 0));
+  first = fork_child(locks_once, l);
+  CHECK(wait_until(mpi_load(word + 1) >> 1 >= 1, 5000));
+  usleep(20000);
+  CHECK_EQ(kill(first, SIGSTOP), 0);
+  second = fork_child(locks_once, l);
+  CHECK(wait_until(mpi_load(word + 1) >> 1 >= 2, 5000));
+  usleep(20000);
+  CHECK_OK(mp_lock_release(l)); /* wakes the first, which cannot run */
+  if (mp_lock_acquire(l, 0) == 0) { /* the newcomer, unless the second looked just now */
+    CHECK((mpi_load(word) & MPI_LOCK_WAITERS) != 0);
+    CHECK_EQ(kill(first, SIGKILL), 0);
+    CHECK_EQ(wait_child(first), -SIGKILL);
+    CHECK_OK(mp_lock_release(l)); /* wakes the second */
+  } else {
+    CHECK_EQ(kill(first, SIGKILL), 0);
+    (void)wait_child(first);
+  }
+  CHECK_EQ(wait_child(second), 0);
+}
