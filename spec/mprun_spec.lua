@@ -556,7 +556,7 @@ describe("SIGINT in mprun", function()
 
   it("ends a sleep of mp, in a coroutine too", function()
     assert.matches("interrupted!", (interrupted("ready() mp.sleep(30)")))
-    local text = interrupted("coroutine.wrap(function() ready() print(pcall(mp.sleep, 30)) end)() print'on'")
+    local text = interrupted("coroutine.wrap(function() print(pcall(function() ready() mp.sleep(30) end)) end)() print'on'")
     assert.matches("^false\t.*interrupted!\non\n$", text)
   end)
 end)
