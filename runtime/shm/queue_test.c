@@ -846,3 +846,31 @@ TEST("senders killed at random leave whole messages for many receivers", .limit 
   }
   CHECK(got > 0);
 }
+
+TEST("a head or layout that no correct peer writes makes nobody write outside") {
+  static const uint64_t heads[] = {0xffffffffu, 0x7fffffffu, 0xfffffffeull << 32, UINT64_MAX, 300, 0};
+  static const uint64_t layouts[] = {1, 0xffffffffu, 255, 0xffffffff00000001ull, UINT64_MAX, 0xff000000ffull};
+  size_t i, k;
+  for (i = 0; i < sizeof heads / sizeof heads[0]; i++)
+    for (k = 0; k < sizeof layouts / sizeof layouts[0]; k++) {
+      mp_object *q = new_queue(0, 3000);
+      struct mpi_ring *r = mpi_queue_ring(q);
+      static char m[2900];
+      size_t size = sizeof m;
+      int turn, rc;
+      uint32_t tail = r->units - 3; /* near the end of the area */
+      mpi_store(&r->s->tail, (uint64_t)5 << 32 | tail);
+      mpi_store(&r->s->head, heads[i]);
+      mpi_store(&r->s->head_seen, heads[i]);
+      mpi_store(&r->s->layout[0], layouts[k]);
+      mpi_store(&r->s->layout[1], layouts[k]);
+      for (turn = 0; turn < 20; turn++) {
+        rc = mp_queue_put(q, m, sizeof m, 0);
+        CHECK(rc == 0 || rc == MP_ECORRUPT || rc == MP_ETIMEDOUT);
+        size = sizeof m;
+        rc = mp_queue_get(q, m, &size, 0);
+        CHECK(rc == 0 || rc == MP_ECORRUPT || rc == MP_ETIMEDOUT || rc == MP_E2BIG);
+      }
+      mp_release(q);
+    }
+}

@@ -287,7 +287,7 @@ int mpi_hands_task_done (struct mpi_hands *h) {
   uint64_t me, side, cursor;
   struct record rec, oldest;
   if (seat < 0) return mpi_fail(MP_EMISUSE, "nothing that this process got is left to settle");
-  rc = mpi_latch_lock(&s->get_latch, MP_NEVER);
+  rc = mpi_gate_enter(&s->get_latch);
   if (rc < 0) return rc;
   me = name_of(h, seat);
   side = mpi_load(&s->head);

@@ -191,6 +191,8 @@ static int append (const struct mpi_ring *r, struct place *p, const struct mpi_m
     refresh(r, p);
     if (!fits(r, p, m->size, need, &spot)) return 0;
   }
+  /* The head and the layout are what peers wrote: whatever they say, nothing is written outside. */
+  if ((uint64_t)spot.at + need > r->units) return mpi_fail(MP_ECORRUPT, "a ring's layout is impossible");
   if (m->nfds > 0) {
     int rc;
     attempt = ++r->s->attempt;
@@ -400,9 +402,14 @@ static int reader_gone (struct mpi_ring *r, int now) {
   return 1;
 }
 
+/* A peer that flips words for ever could keep us going in circles: past a number of turns the deadline holds all the same. */
+static int late (int *turns, int64_t deadline) {
+  return ++*turns > 1000 && deadline != MP_NEVER && mp_now() >= deadline;
+}
+
 int mpi_ring_put (struct mpi_ring *r, const struct mpi_msg *msgs, int n, int *done, int64_t deadline) {
   struct mpi_ring_shared *s = r->s;
-  int i, rc;
+  int i, rc, turns = 0;
   *done = 0;
   for (i = 0; i < n; i++)
     if (msgs[i].size > r->maxbytes && (!r->polls || msgs[i].size > (uint64_t)r->units * MPI_RING_UNIT / 2 - 64))
@@ -429,6 +436,7 @@ int mpi_ring_put (struct mpi_ring *r, const struct mpi_msg *msgs, int n, int *do
       rc = wait_carrier(r, deadline);
     }
     if (rc != 0) return rc;
+    if (late(&turns, deadline)) return MP_ETIMEDOUT;
   }
 }
 
@@ -652,7 +660,7 @@ static int reclaim_due (const struct mpi_ring *r) {
 
 int mpi_ring_get (struct mpi_ring *r, struct mpi_sink *sink, int max, int *got, int64_t deadline) {
   struct mpi_ring_shared *s = r->s;
-  int rc;
+  int rc, turns = 0;
   *got = 0;
   for (;;) {
     uint32_t closed = mpi_load(&s->closed); /* before the look: what was put before a close is drained */
@@ -672,6 +680,7 @@ int mpi_ring_get (struct mpi_ring *r, struct mpi_sink *sink, int max, int *got, 
     if (closed != 0) return MP_ECLOSED;
     rc = wait_message(r, deadline);
     if (rc != 0) return rc;
+    if (late(&turns, deadline)) return MP_ETIMEDOUT;
   }
 }
 
@@ -713,7 +722,7 @@ int mpi_ring_ready (struct mpi_ring *r) {
 int mpi_ring_close (struct mpi_ring *r, int drop) {
   struct mpi_ring_shared *s = r->s;
   uint32_t want = drop ? 2 : 1;
-  int rc = mpi_latch_lock(&s->put_latch, MP_NEVER);
+  int rc = mpi_gate_enter(&s->put_latch);
   if (rc < 0) return rc;
   if (mpi_load(&s->closed) < want) {
     mpi_announce(&s->nonempty, INT_MAX);
@@ -726,7 +735,7 @@ int mpi_ring_close (struct mpi_ring *r, int drop) {
   }
   mpi_latch_unlock(&s->put_latch);
   if (drop) { /* descriptors in flight and memory go at once */
-    rc = mpi_latch_lock(&s->get_latch, MP_NEVER);
+    rc = mpi_gate_enter(&s->get_latch);
     if (rc < 0) return rc;
     if (!r->owned) mpi_carrier_drop_attempts(r->recv_fd, s->attempt);
     if (!r->owned) mpi_seg_punch(r->seg, r->data_offset, (size_t)r->units * MPI_RING_UNIT);
@@ -743,7 +752,7 @@ static int all_done (void *ud) {
 int mpi_ring_task_done (struct mpi_ring *r) {
   struct mpi_ring_shared *s = r->s;
   uint32_t done;
-  int rc = mpi_latch_lock(&s->done_latch, MP_NEVER);
+  int rc = mpi_gate_enter(&s->done_latch);
   if (rc < 0) return rc;
   done = mpi_load_relaxed(&s->done);
   if (done == count_of(mpi_load(&s->head))) {
@@ -773,7 +782,7 @@ int mpi_ring_arm (struct mpi_ring *r) {
   struct mpi_ring_shared *s = r->s;
   int rc;
   if (mpi_load(&s->bell.word) & MPI_BELL_ARMED) return 0;
-  rc = mpi_latch_lock(&s->put_latch, MP_NEVER);
+  rc = mpi_gate_enter(&s->put_latch);
   if (rc < 0) return rc;
   mpi_bell_arm(&s->bell, bell_fds(r), can_get(r));
   mpi_latch_unlock(&s->put_latch);
