@@ -35,6 +35,7 @@ int mpi_lockword_wait (mpi_a32 *word, int64_t deadline, int spins, int brief) {
     if (!(v & MPI_LOCK_WAITERS) && !mpi_cas(word, &v, v | MPI_LOCK_WAITERS)) continue;
     MPI_POINT("latch.wait.sleep");
     rc = mpi_sleep_on(word, v | MPI_LOCK_WAITERS, deadline, &slice);
+    MPI_POINT("latch.wait.woken");
     inherit = MPI_LOCK_WAITERS;
     if (rc != 0) break;
     /* Two deaths at the same moment (a holder, and whom the kernel woke for it) can still leave us asleep: look again now and then. */

@@ -366,22 +366,35 @@ static void show (int fd) { /* what the case printed */
   }
 }
 
+static int read_stat (const char *pid, char *state, int *ppid, int *pgrp) {
+  char path[300], stat[512], *p;
+  FILE *f;
+  snprintf(path, sizeof path, "/proc/%s/stat", pid);
+  if ((f = fopen(path, "re")) == NULL) return 0;
+  p = fgets(stat, sizeof stat, f) ? strrchr(stat, ')') : NULL;
+  fclose(f);
+  return p != NULL && sscanf(p + 1, " %c %d %d", state, ppid, pgrp) == 3;
+}
+
+int test_state (pid_t pid) {
+  char name[16], state;
+  int ppid, pgrp;
+  snprintf(name, sizeof name, "%d", (int)pid);
+  return read_stat(name, &state, &ppid, &pgrp) ? state : 0;
+}
+
 /* Where the processes of a group hang: for the report of a case that ran out of time. */
 static void show_group (pid_t group) {
   DIR *d = opendir("/proc");
   struct dirent *e;
   if (d == NULL) return;
   while ((e = readdir(d)) != NULL) {
-    char path[300], stat[512], wchan[128] = "", *p;
+    char path[300], wchan[128] = "";
     int pgrp, ppid;
     char state;
     FILE *f;
     if (e->d_name[0] < '0' || e->d_name[0] > '9') continue;
-    snprintf(path, sizeof path, "/proc/%s/stat", e->d_name);
-    if ((f = fopen(path, "re")) == NULL) continue;
-    p = fgets(stat, sizeof stat, f) ? strrchr(stat, ')') : NULL;
-    fclose(f);
-    if (p == NULL || sscanf(p + 1, " %c %d %d", &state, &ppid, &pgrp) != 3 || pgrp != group) continue;
+    if (!read_stat(e->d_name, &state, &ppid, &pgrp) || pgrp != group) continue;
     snprintf(path, sizeof path, "/proc/%s/wchan", e->d_name);
     if ((f = fopen(path, "re")) != NULL) {
       if (!fgets(wchan, sizeof wchan, f)) wchan[0] = 0;

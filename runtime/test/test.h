@@ -96,6 +96,10 @@ int64_t test_clock_ms (void);
 int test_slow (void);       /* 1, or by how much this build is slower */
 void test_pause (void);     /* a millisecond */
 
+/* The state letter of a process's first thread as /proc shows it: 'S' asleep, 'T' stopped, 'R' running, 'Z' dead; 0: no such process.
+** With wait_until: a child is known to sleep, instead of hoped to after a pause. */
+int test_state (pid_t pid);
+
 /* Open descriptors of this process; threads of it; mapped memfds of it. */
 int test_count_fds (void);
 int test_count_threads (void);
