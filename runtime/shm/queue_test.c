@@ -442,7 +442,7 @@ TEST("sleeping getters that are killed do not eat the wake-ups of the others", .
     (void)wait_child(v1);
     (void)wait_child(v2);
     if (mp_queue_size(s.q) == 0 && mp_queue_size(s.back) == 0) { /* a victim may have got it first */
-      if (!wait_until(mp_queue_size(s.back) > 0, 200)) put_int(s.q, (uint64_t)turn);
+      if (!wait_until(mp_queue_size(s.back) > 0, 2000)) put_int(s.q, (uint64_t)turn);
     }
     CHECK_EQ(get_int(s.back, soon(5)), (uint64_t)turn);
     CHECK_EQ(wait_child(g), 0);
