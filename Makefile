@@ -118,10 +118,14 @@ $(BUILD)/obj/%.o: runtime/%.c $(BUILD)/.flags | $(BUILD)/.headers
 $(BUILD)/obj/bind/%.o $(BUILD)/test/bind/%.o: CPPFLAGS_FLOOR = -isystem $(LUA_INC)
 $(BUILD)/obj/main/%.o $(BUILD)/test/main/%.o: CPPFLAGS_FLOOR = -isystem $(LUA_INC)
 
-# The Lua files, as they are, between two labels each; see runtime/bind/embed.h.
-$(BUILD)/obj/embed.c: spec/support/embed.sh $(LUA_FILES) $(BUILD)/.sources
+# The Lua files, as they are and compiled, between two labels each; see runtime/bind/embed.h.
+$(BUILD)/obj/compile: spec/support/compile.c $(BUILD)/.flags | $(BUILD)/.headers
 	@mkdir -p $(@D)
-	@sh spec/support/embed.sh $(LUA_FILES) > $@.tmp && mv $@.tmp $@
+	@$(CC) -std=gnu11 -O1 $(WARN) -isystem $(LUA_INC) -o $@ $< $(LUA_LIB)
+$(BUILD)/obj/embed.c: spec/support/embed.sh $(BUILD)/obj/compile $(LUA_FILES) $(BUILD)/.sources
+	@mkdir -p $(BUILD)/obj/lua
+	@$(BUILD)/obj/compile $(BUILD)/obj/lua $(LUA_FILES)
+	@sh spec/support/embed.sh $(BUILD)/obj/lua $(LUA_FILES) > $@.tmp && mv $@.tmp $@
 $(BUILD)/obj/embed.o: $(BUILD)/obj/embed.c $(LUA_FILES) $(BUILD)/.flags | $(BUILD)/.headers
 	@echo "  embed $(words $(LUA_FILES)) Lua files"
 	@$(COMPILE) -c -o $@ $<

@@ -63,6 +63,17 @@ static int l_methods (lua_State *L) {
   return 1;
 }
 
+/* Is the Lua that we run in the one whose bytecode we have? A host may keep its lua_ident to itself. */
+static const char host_ident __attribute__((weakref("lua_ident")));
+static int knows_code (void) {
+  return &host_ident != NULL && strcmp(&host_ident, mpl_embed_ident) == 0;
+}
+
+static int load_embedded (lua_State *L, const struct mpl_embed *e, const char *name) {
+  if (knows_code() && luaL_loadbufferx(L, e->code, (size_t)(e->code_end - e->code), name, "b") == LUA_OK) return LUA_OK;
+  return luaL_loadbufferx(L, e->text, (size_t)(e->end - e->text), name, "t");
+}
+
 /* core.load(name): runs lua/mp/<name>.lua with (mp, core). Upvalue: mp and core. */
 static int l_load (lua_State *L) {
   const char *name = luaL_checkstring(L, 1);
@@ -70,7 +81,7 @@ static int l_load (lua_State *L) {
   for (e = mpl_embedded; e->name != NULL; e++) {
     if (strcmp(e->name, name) != 0) continue;
     lua_pushfstring(L, "@mp/%s.lua", name);
-    if (luaL_loadbufferx(L, e->text, (size_t)(e->end - e->text), lua_tostring(L, -1), "t") != LUA_OK) return lua_error(L);
+    if (load_embedded(L, e, lua_tostring(L, -1)) != LUA_OK) return lua_error(L);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushvalue(L, lua_upvalueindex(2));
     lua_call(L, 2, 1);
