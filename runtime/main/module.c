@@ -13,7 +13,7 @@
 /* Opens mp in its table at index 1. Neither an interruption nor a script's hook gets in between: half of a module is of no use. */
 static void open_now (lua_State *L) {
   lua_Hook hook;
-  int mask, count, status;
+  int mask, count, status, collects;
   if (!lua_getmetatable(L, 1)) return;
   mpi_sigint_hold();
   hook = lua_gethook(L);
@@ -22,8 +22,11 @@ static void open_now (lua_State *L) {
   lua_sethook(L, NULL, 0, 0);
   lua_pushnil(L); /* the Lua part may ask for fields that are not there */
   lua_setmetatable(L, 1);
+  collects = lua_gc(L, LUA_GCISRUNNING);
+  lua_gc(L, LUA_GCSTOP); /* nothing of this is garbage */
   lua_pushcfunction(L, luaopen_mp);
   status = lua_pcall(L, 0, 0, 0);
+  if (collects) lua_gc(L, LUA_GCRESTART);
   if (status != LUA_OK) {
     lua_insert(L, -2);
     lua_setmetatable(L, 1);
