@@ -64,9 +64,10 @@ static int l_methods (lua_State *L) {
 }
 
 /* Is the Lua that we run in the one whose bytecode we have? A host may keep its lua_ident to itself. */
-static const char host_ident __attribute__((weakref("lua_ident")));
+extern const char lua_ident[] __attribute__((weak));
 static int knows_code (void) {
-  return &host_ident != NULL && strcmp(&host_ident, mpl_embed_ident) == 0;
+  const char *host = lua_ident;
+  return host != NULL && strcmp(host, mpl_embed_ident) == 0;
 }
 
 static int load_embedded (lua_State *L, const struct mpl_embed *e, const char *name) {
