@@ -22,6 +22,7 @@
 #include "bind/zygote.h"
 #include "proc/distrust.h"
 #include "proc/spawn.h"
+#include "sandbox/away.h"
 #include "sandbox/landlock.h"
 #include "sandbox/warden.h"
 
@@ -201,9 +202,9 @@ static int l_spawn_confined (lua_State *L) {
   struct mpl_encoding how = {"start", NULL, NULL, 0};
   struct mpl_parcel *out;
   unsigned char *secret, *jail;
-  int *fds;
+  int *fds, with_jail[1 + MPI_AWAY_FDS];
   size_t size, jail_size;
-  int nfds, rc;
+  int nfds, rc, away;
   mpi_child *c = NULL;
   mpi_task t;
   out = mpl_parcel_out(L);
@@ -229,7 +230,9 @@ static int l_spawn_confined (lua_State *L) {
   t.confined = j->form != MPI_FILTER_NONE;
   (void)spawned("the process", L, mpi_spawn(&t, &c));
   *slot = c;
-  rc = mpi_record_send(c->sock, MPI_REPORT_TASK, jail, jail_size, &r->fd, 1);
+  with_jail[0] = r->fd;
+  away = t.confined ? mpi_away_get(with_jail + 1) : 0;
+  rc = mpi_record_send(c->sock, MPI_REPORT_TASK, jail, jail_size, with_jail, 1 + away);
   if (rc == 0) rc = mpi_record_send(c->sock, MPI_REPORT_TASK, secret, size, fds, nfds);
   if (rc != 0) {
     *slot = NULL;
@@ -260,7 +263,7 @@ static int open_descriptors (lua_State *L, int but, int **list) {
   if (d == NULL) return mpi_fail_errno("/proc/self/fd");
   while ((e = readdir(d)) != NULL && n < room) {
     int fd = atoi(e->d_name);
-    if (fd > 2 && fd != but && fd != dirfd(d)) (*list)[n++] = fd;
+    if (fd > 2 && fd != but && fd != dirfd(d) && !mpi_away_holds(fd)) (*list)[n++] = fd;
   }
   (void)closedir(d);
   return n;
@@ -276,9 +279,10 @@ static int l_jail_receive (lua_State *L) {
   r->fd = -1;
   luaL_setmetatable(L, REPORT);
   if (next_record(&task) != 0) return sentence(L);
-  rc = task.nfds == 1 ? mpi_jail_unpack(task.data, task.size, j) : mpi_fail(MP_ECORRUPT, "this is not a sandbox");
+  rc = task.nfds >= 1 && task.nfds <= 1 + MPI_AWAY_FDS ? mpi_jail_unpack(task.data, task.size, j) : mpi_fail(MP_ECORRUPT, "this is not a sandbox");
   if (rc == 0) {
     r->fd = task.fds[0];
+    mpi_away_take(task.fds + 1, task.nfds - 1);
     task.nfds = 0;
   }
   mpi_record_fini(&task);

@@ -12,6 +12,7 @@
 #include "bind/codec.h"
 #include "mplua.h"
 #include "proc/spawn.h"
+#include "sandbox/jail.h"
 
 extern char **environ;
 
@@ -59,6 +60,7 @@ void mpl_zygote_main (lua_State *L, void (*interruptible) (void)) {
   mpi_record task;
   int code = 1;
   (void)mpi_proc_init();
+  mpi_jail_warm();
   lua_gc(L, LUA_GCCOLLECT);
   memset(&task, 0, sizeof task);
   if (mpi_zygote_serve(MPI_ZYGOTE_FD, &task) != 0) _exit(1);

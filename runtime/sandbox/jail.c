@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/fd.h"
+#include "sandbox/away.h"
 #include "sandbox/landlock.h"
 
 #ifndef PR_SET_MDWE
@@ -107,10 +108,23 @@ uint32_t mpi_jail_uid (uint32_t pid) {
 
 /* ---- environment: what the C library would ask for later is asked now ---- */
 
+/* Without TZ the C library looks at /etc/localtime again and again, and falls back to UTC when it may not. */
+#define LOCAL_TIME ":/etc/localtime"
+
+void mpi_jail_warm (void) {
+  const char *tz = getenv("TZ");
+  char *old = tz == NULL ? NULL : strdup(tz);
+  if (tz != NULL && old == NULL) return;
+  (void)setenv("TZ", LOCAL_TIME, 1);
+  tzset(); /* reads the file; again only when TZ has another value */
+  if (old == NULL) (void)unsetenv("TZ");
+  else (void)setenv("TZ", old, 1);
+  free(old);
+}
+
 static void scrub_environment (void) {
-  /* Without TZ the C library looks at /etc/localtime again and again, and falls back to UTC when it may not. */
   (void)clearenv();
-  (void)setenv("TZ", ":/etc/localtime", 1);
+  (void)setenv("TZ", LOCAL_TIME, 1);
   (void)setenv("PATH", "/usr/local/bin:/usr/bin:/bin", 1);
   (void)setenv("HOME", "/", 1);
   tzset();
@@ -262,20 +276,8 @@ static int drop_root (const struct mpi_jail *j, int *own_user) {
   return 0;
 }
 
-/* Network and IPC namespaces of its own: a layer behind the filter, so a kernel that gives none is no error. */
-static int leave_namespaces (const struct mpi_jail *j, int root) { /* true: the user's processes are counted apart */
-  int net = j->policy.connect.n + j->policy.bind.n > 0 || j->policy.dns;
-  int flags = CLONE_NEWIPC | (net ? 0 : CLONE_NEWNET);
-  if (root) {
-    (void)unshare(flags);
-    return 0;
-  }
-  return unshare(flags | CLONE_NEWUSER) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWIPC) == 0;
-}
-
-static int drop_identity (const struct mpi_jail *j) {
-  int root = geteuid() == 0, own_user, rc;
-  own_user = leave_namespaces(j, root);
+static int drop_identity (const struct mpi_jail *j, int own_user) { /* own_user: the user's processes are counted apart */
+  int root = geteuid() == 0, rc;
   if (root && (rc = drop_root(j, &own_user)) != 0) return rc;
   drop_capabilities();
   if (has_capabilities()) return mpi_fail(MP_ESYS, "capabilities cannot be given up");
@@ -347,7 +349,8 @@ static int only_limits (const struct mpi_jail *j, int supervisor) {
 #define MORE 3 /* descriptors that we hold ourselves for a while */
 
 int mpi_jail_confine (const struct mpi_jail *j, const int *keep, int n, int supervisor) {
-  int landlock = -1, memory = -1, listener = -1, rc, k = n;
+  int net = j->policy.connect.n + j->policy.bind.n > 0 || j->policy.dns;
+  int landlock = -1, memory = -1, listener = -1, rc, k = n, apart;
   int *all;
   if (j->learn) return learn(j, supervisor);
   if (j->form == MPI_FILTER_NONE) return only_limits(j, supervisor);
@@ -365,9 +368,10 @@ int mpi_jail_confine (const struct mpi_jail *j, const int *keep, int n, int supe
     all[k++] = landlock;
   }
   scrub_environment();
+  apart = mpi_away_enter(!net);
   (void)setsid(); /* no terminal; fails for who leads a group, which then leads none */
   close_others(all, k);
-  if ((rc = limit_resources(&j->policy, keep, n)) != 0 || (rc = drop_identity(j)) != 0 || (rc = close_doors(j, supervisor)) != 0) goto out;
+  if ((rc = limit_resources(&j->policy, keep, n)) != 0 || (rc = drop_identity(j, apart)) != 0 || (rc = close_doors(j, supervisor)) != 0) goto out;
   if (landlock >= 0) {
     if ((rc = mpi_landlock_enter(landlock)) != 0) goto out;
     mpi_fd_close(&landlock);
