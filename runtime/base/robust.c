@@ -35,31 +35,9 @@ int mpi_robust_init (void) {
   return 0;
 }
 
-/* glibc keeps a backward link in the word before each entry (the head's too) and relies on it when it removes one
-** of its own mutexes; we keep it right for our neighbours and never read it. */
-static void set_back (struct mpi_robust_node *node, struct mpi_robust_node *to) {
-  ((struct mpi_robust_node **)(void *)node)[-1] = to;
-}
-
-static struct mpi_robust_node *entry (mpi_a32 *word) {
-  return (struct mpi_robust_node *)(void *)((char *)(void *)word + MPI_ROBUST_OFFSET);
-}
-
-void mpi_robust_push (mpi_a32 *word) {
+void mpi_robust_remove_deep (mpi_a32 *word) {
   struct mpi_robust_head *head = mpi_self_.head;
-  struct mpi_robust_node *node = entry(word);
-  struct mpi_robust_node *first = head->list.next;
-  node->next = first;
-  set_back(node, &head->list);
-  /* Bit 0 of a link marks a priority-inheritance mutex of the host's. */
-  set_back((struct mpi_robust_node *)((uintptr_t)first & ~(uintptr_t)1), node);
-  mpi_compiler_barrier(); /* the entry is whole before the kernel can reach it */
-  head->list.next = node;
-}
-
-void mpi_robust_remove (mpi_a32 *word) {
-  struct mpi_robust_head *head = mpi_self_.head;
-  struct mpi_robust_node *node = entry(word);
+  struct mpi_robust_node *node = mpi_robust_entry(word);
   struct mpi_robust_node *before = &head->list;
   for (;;) { /* the list is as long as the thread holds locks */
     struct mpi_robust_node *next = (struct mpi_robust_node *)((uintptr_t)before->next & ~(uintptr_t)1);
@@ -68,6 +46,6 @@ void mpi_robust_remove (mpi_a32 *word) {
     before = next;
   }
   before->next = node->next;
-  set_back((struct mpi_robust_node *)((uintptr_t)node->next & ~(uintptr_t)1), before);
+  mpi_robust_set_back(node->next, before);
   mpi_compiler_barrier();
 }

@@ -54,9 +54,41 @@ static inline void mpi_robust_pending (mpi_a32 *word) { /* NULL clears */
   mpi_compiler_barrier();
 }
 
+static inline struct mpi_robust_node *mpi_robust_entry (mpi_a32 *word) {
+  return (struct mpi_robust_node *)(void *)((char *)(void *)word + MPI_ROBUST_OFFSET);
+}
+
+/* glibc keeps a backward link in the word before each entry (the head's too) and relies on it when it removes one
+** of its own mutexes; we keep it right for our neighbours and never read it. Bit 0 of a link marks a priority-inheritance mutex of the host's. */
+static inline void mpi_robust_set_back (struct mpi_robust_node *node, struct mpi_robust_node *to) {
+  ((struct mpi_robust_node **)(void *)((uintptr_t)node & ~(uintptr_t)1))[-1] = to;
+}
+
 /* Enter or remove the entry of `word`, which must lie in private writable memory (a segment's lock page sees to it). The word must be
 ** pending meanwhile. */
-void mpi_robust_push (mpi_a32 *word);
-void mpi_robust_remove (mpi_a32 *word);
+static inline void mpi_robust_push (mpi_a32 *word) {
+  struct mpi_robust_head *head = mpi_self_.head;
+  struct mpi_robust_node *node = mpi_robust_entry(word);
+  struct mpi_robust_node *first = head->list.next;
+  node->next = first;
+  mpi_robust_set_back(node, &head->list);
+  mpi_robust_set_back(first, node);
+  mpi_compiler_barrier(); /* the entry is whole before the kernel can reach it */
+  head->list.next = node;
+}
+
+void mpi_robust_remove_deep (mpi_a32 *word);
+
+static inline void mpi_robust_remove (mpi_a32 *word) {
+  struct mpi_robust_head *head = mpi_self_.head;
+  struct mpi_robust_node *node = mpi_robust_entry(word);
+  if (__builtin_expect(head->list.next != node, 0)) { /* not the lock taken last */
+    mpi_robust_remove_deep(word);
+    return;
+  }
+  head->list.next = node->next;
+  mpi_robust_set_back(node->next, &head->list);
+  mpi_compiler_barrier();
+}
 
 #endif

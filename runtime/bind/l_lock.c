@@ -63,14 +63,16 @@ static void describe (mp_object *o, char *text, size_t size) {
   else (void)snprintf(text, size, "held by %d", pid);
 }
 
-static mp_object *check_lock (lua_State *L, int arg) {
+static mp_object *no_lock (lua_State *L, int arg) {
+  const char *name = luaL_testudata(L, arg, "mp.RLock") != NULL ? "mp.RLock" : "mp.Lock";
+  struct mpl_box *b = luaL_checkudata(L, arg, name);
+  luaL_argcheck(L, b->o != NULL, arg, "the handle is closed");
+  return b->o;
+}
+
+static inline mp_object *check_lock (lua_State *L, int arg) {
   mp_object *o = mpl_test(L, arg);
-  if (o == NULL || !mpi_is_lock(o)) { /* for the message */
-    const char *name = luaL_testudata(L, arg, "mp.RLock") != NULL ? "mp.RLock" : "mp.Lock";
-    struct mpl_box *b = luaL_checkudata(L, arg, name);
-    luaL_argcheck(L, b->o != NULL, arg, "the handle is closed");
-  }
-  return o;
+  return __builtin_expect(o != NULL && mpi_is_lock(o), 1) ? o : no_lock(L, arg);
 }
 
 static void acquire_for_ever (lua_State *L, int arg, const char *function) {

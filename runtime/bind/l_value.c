@@ -127,7 +127,19 @@ static struct mpi_cells *cell (mp_object *o) {
 }
 
 static int push_value (lua_State *L, mp_object *o) {
-  mpl_push_scalar(L, mpi_cell_decode(cell(o)->code, mpi_cell_load(cell(o), 0)));
+  const struct mpi_cells *c = cell(o);
+  uint64_t bits = mpi_cell_load(c, 0);
+  double d;
+  switch (c->code) { /* what is used most */
+    case 'd':
+      memcpy(&d, &bits, sizeof d);
+      lua_pushnumber(L, d);
+      break;
+    case 'q':
+    case 'l': lua_pushinteger(L, (lua_Integer)bits); break;
+    case 'i': lua_pushinteger(L, (int32_t)(uint32_t)bits); break;
+    default: mpl_push_scalar(L, mpi_cell_decode(c->code, bits));
+  }
   return 1;
 }
 
@@ -182,7 +194,9 @@ static int l_with (lua_State *L) {
 }
 
 static int is_value (lua_State *L) {
-  return lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "value") == 0;
+  size_t n;
+  const char *s = lua_tolstring(L, 2, &n); /* a number among our arguments may become a string */
+  return s != NULL && n == 5 && memcmp(s, "value", 5) == 0;
 }
 
 /* Replaces the general __index, since v.value is what a value is for. Upvalue 1: the methods. */

@@ -30,11 +30,6 @@ static void push_registry_table (lua_State *L, const void *key, const char *mode
 
 const char mpl_box_tag = 0;
 
-static struct mpl_box *box_at (lua_State *L, int idx) {
-  struct mpl_box *b = lua_type(L, idx) == LUA_TUSERDATA ? lua_touserdata(L, idx) : NULL;
-  return b != NULL && lua_rawlen(L, idx) == sizeof *b && b->tag == &mpl_box_tag ? b : NULL;
-}
-
 /* __index: method, else attribute, else an error that names the field. Upvalues: methods, type. */
 static int l_index (lua_State *L) {
   const mpl_type *t = lua_touserdata(L, lua_upvalueindex(2));
@@ -194,17 +189,8 @@ void mplua_push (lua_State *L, mp_object *o) {
   mpl_push(L, o);
 }
 
-int mpl_isobject (lua_State *L, int idx) {
-  return box_at(L, idx) != NULL;
-}
-
-mp_object *mpl_test (lua_State *L, int idx) {
-  struct mpl_box *b = box_at(L, idx);
-  return b != NULL ? b->o : NULL;
-}
-
-mp_object *mpl_check (lua_State *L, int arg, const mpl_type *t) {
-  struct mpl_box *b = box_at(L, arg);
+mp_object *mpl_check_failed (lua_State *L, int arg, const mpl_type *t) {
+  struct mpl_box *b = mpl_box_at(L, arg);
   if (b == NULL || b->type != t) b = luaL_checkudata(L, arg, t->name); /* raises */
   luaL_argcheck(L, b->o != NULL, arg, "the handle is closed");
   return b->o;
@@ -256,9 +242,8 @@ void mpl_options_done (lua_State *L, int arg, const char *constructor) {
 
 /* ---- time and interruption ---- */
 
-int64_t mpl_deadline (lua_State *L, int arg) {
+int64_t mpl_deadline_given (lua_State *L, int arg) {
   lua_Number s;
-  if (lua_isnoneornil(L, arg)) return MP_NEVER;
   if (lua_type(L, arg) != LUA_TNUMBER) return luaL_typeerror(L, arg, "timeout in seconds");
   s = lua_tonumber(L, arg);
   luaL_argcheck(L, !isnan(s), arg, "a timeout must not be nan");
@@ -336,7 +321,7 @@ int mpl_raise (lua_State *L, const char *function, int rc) {
   return luaL_error(L, "%s: %s", function, sentence);
 }
 
-int mpl_result (lua_State *L, const char *function, int rc) {
+int mpl_result_of (lua_State *L, const char *function, int rc) {
   if (rc >= 0) {
     lua_pushboolean(L, 1);
     if (rc != MP_ABANDONED) return 1;

@@ -44,9 +44,29 @@ void mpl_newtype (lua_State *L, const mpl_type *t);
 /* Pushes the userdata of a handle and *consumes* a reference also when it raises. */
 void mpl_push (lua_State *L, mp_object *o);
 
-mp_object *mpl_check (lua_State *L, int arg, const mpl_type *t); /* open, or argument error; a closed one is misuse */
-mp_object *mpl_test (lua_State *L, int idx);                    /* any open shared object, or NULL */
-int mpl_isobject (lua_State *L, int idx);                       /* userdata of a shared object, open or closed */
+/* The box, or NULL. A light userdata has no length, and what is not a userdata no address: no question for the type is needed. */
+static inline struct mpl_box *mpl_box_at (lua_State *L, int idx) {
+  struct mpl_box *b = lua_touserdata(L, idx);
+  return b != NULL && lua_rawlen(L, idx) == sizeof *b && b->tag == &mpl_box_tag ? b : NULL;
+}
+
+mp_object *mpl_check_failed (lua_State *L, int arg, const mpl_type *t);
+
+/* Open, or argument error; a closed one is misuse. */
+static inline mp_object *mpl_check (lua_State *L, int arg, const mpl_type *t) {
+  struct mpl_box *b = mpl_box_at(L, arg);
+  if (__builtin_expect(b != NULL && b->type == t && b->o != NULL, 1)) return b->o;
+  return mpl_check_failed(L, arg, t);
+}
+/* Any open shared object, or NULL. */
+static inline mp_object *mpl_test (lua_State *L, int idx) {
+  struct mpl_box *b = mpl_box_at(L, idx);
+  return b != NULL ? b->o : NULL;
+}
+/* Userdata of a shared object, open or closed? */
+static inline int mpl_isobject (lua_State *L, int idx) {
+  return mpl_box_at(L, idx) != NULL;
+}
 
 /* Constructors: option `name` of the table at `arg`, pushed; 0 and nothing pushed when absent. Each takes it off a private copy, so that
 ** mpl_options_done can refuse what is left: "mp.Queue: unknown option 'foo'". Begin replaces the table at arg by its copy. */
@@ -56,7 +76,11 @@ void mpl_options_done (lua_State *L, int arg, const char *constructor);
 /* The same for a constructor that takes nothing: a table without entries is fine, anything else is misuse. */
 void mpl_no_options (lua_State *L, const char *constructor);
 
-int64_t mpl_deadline (lua_State *L, int arg); /* seconds from now; nil or absent: MP_NEVER; <= 0: 0; NaN: argument error */
+/* Seconds from now; nil or absent: MP_NEVER; <= 0: 0; NaN: argument error. */
+int64_t mpl_deadline_given (lua_State *L, int arg);
+static inline int64_t mpl_deadline (lua_State *L, int arg) {
+  return lua_isnoneornil(L, arg) ? MP_NEVER : mpl_deadline_given(L, arg);
+}
 
 /* Interruption (core calls give MP_EINTR when the Lua state's hook has been set by a signal handler). */
 void mpl_enter (lua_State *L);
@@ -81,7 +105,12 @@ void mpl_interrupt (lua_State *L); /* lets the pending hook raise; returns if it
   } while (0)
 
 /* 0: true; MP_ABANDONED: true, "abandoned"; expected failures: nil, kind; the others raise "function: sentence". */
-int mpl_result (lua_State *L, const char *function, int rc);
+int mpl_result_of (lua_State *L, const char *function, int rc);
+static inline int mpl_result (lua_State *L, const char *function, int rc) {
+  if (__builtin_expect(rc != 0, 0)) return mpl_result_of(L, function, rc);
+  lua_pushboolean(L, 1);
+  return 1;
+}
 int mpl_fail (lua_State *L, int rc); /* nil, kind (2) for expected failures only */
 int mpl_expected (int rc);           /* is it one of timeout full empty closed eof broken cancelled? */
 int mpl_raise (lua_State *L, const char *function, int rc); /* mp_errmsg at the caller's line */

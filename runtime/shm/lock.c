@@ -29,10 +29,6 @@ const struct mpi_type mpi_type_lock = {
 const struct mpi_type mpi_type_rlock = {
   .type = MPI_T_RLOCK, .name = "RLock", .size = sizeof(struct lock), .seg_flags = MPI_SEG_LOCKPAGE, .nfds = 1};
 
-int mpi_is_lock (const mp_object *o) {
-  return o->type == &mpi_type_lock || o->type == &mpi_type_rlock;
-}
-
 static int make (const struct mpi_type *t, mp_object **out) {
   mp_object *o = NULL;
   int rc = mpi_object_new(t, MPI_PAGE, &o);
@@ -49,33 +45,6 @@ int mp_lock_new (mp_object **out) {
 
 int mp_rlock_new (mp_object **out) {
   return make(&mpi_type_rlock, out);
-}
-
-/* ---- bookkeeping ---- */
-
-/* Both must agree: `mine` alone is stale in a forked child and after a thread that died, the word alone is what anybody wrote. */
-int mpi_word_mine (mpi_a32 *word, mpi_a32 *mine) {
-  return mpi_load_relaxed(mine) == mpi_tid() && mpi_mutex_mine(word);
-}
-
-/* A former holder of this process that died, or whose copy we are, left its reference: it becomes ours. */
-void mpi_word_taken (mp_object *o, mpi_a32 *mine) {
-  uint32_t before = mpi_load_relaxed(mine);
-  mpi_store_relaxed(mine, mpi_tid()); /* only the holder of the word writes it: ordered by the word */
-  if (before == 0) mp_retain(o);
-}
-
-/* A word that somebody took from us by scribbling is still in our robust list; entered twice, the list would be a ring. */
-void mpi_word_forget (mpi_a32 *word, mpi_a32 *mine) {
-  if (mpi_load_relaxed(mine) == mpi_tid() && !mpi_mutex_mine(word)) mpi_robust_remove(word);
-}
-
-int mpi_word_give_back (mp_object *o, mpi_a32 *word, mpi_a32 *mine) {
-  int rc;
-  mpi_store_relaxed(mine, 0); /* first: the next holder may be another thread of this process */
-  rc = mpi_mutex_unlock(word);
-  mp_release(o);
-  return rc;
 }
 
 /* ---- taking and releasing ---- */

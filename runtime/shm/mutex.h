@@ -9,10 +9,9 @@
 #ifndef MPI_MUTEX_H
 #define MPI_MUTEX_H
 
+#include "base/fault.h"
 #include "shm/latch.h"
 
-int mpi_mutex_lock (mpi_a32 *word, int64_t deadline);
-int mpi_mutex_unlock (mpi_a32 *word);
 
 /* Holder's thread id, 0 if free or the holder died. */
 static inline uint32_t mpi_mutex_owner (mpi_a32 *word) {
@@ -21,6 +20,33 @@ static inline uint32_t mpi_mutex_owner (mpi_a32 *word) {
 
 static inline int mpi_mutex_mine (mpi_a32 *word) {
   return mpi_mutex_owner(word) == mpi_tid();
+}
+
+int mpi_mutex_lock_slow (mpi_a32 *word, int64_t deadline, uint32_t seen);
+int mpi_mutex_not_mine (void);
+
+static inline int mpi_mutex_lock (mpi_a32 *word, int64_t deadline) {
+  uint32_t v = 0, tid = mpi_tid();
+  int rc = 0;
+  mpi_robust_pending(word);
+  if (__builtin_expect(!mpi_cas(word, &v, tid | mpi_lockword_mark(word)), 0)) {
+    rc = mpi_mutex_lock_slow(word, deadline, v);
+    if (rc < 0) return rc;
+  }
+  MPI_POINT("mutex.lock.taken");
+  mpi_robust_push(word);
+  mpi_robust_pending(NULL);
+  return rc;
+}
+
+static inline int mpi_mutex_unlock (mpi_a32 *word) {
+  if (!mpi_mutex_mine(word)) return mpi_mutex_not_mine();
+  mpi_robust_pending(word);
+  mpi_robust_remove(word);
+  MPI_POINT("mutex.unlock.removed");
+  if (__builtin_expect((mpi_xchg(word, 0) & MPI_LOCK_WAITERS) != 0, 0)) mpi_lockword_wake(word);
+  mpi_robust_pending(NULL);
+  return 0;
 }
 
 #endif

@@ -10,6 +10,9 @@
 #ifndef MPI_OBJECT_H
 #define MPI_OBJECT_H
 
+#include <stdatomic.h>
+#include <sys/single_threaded.h>
+
 #include "shm/seg.h"
 
 #define MPI_OBJECT_FDS 5
@@ -64,5 +67,17 @@ void mpi_object_abandon (struct mpi_object *o);
 int mpi_object_adopt (int type, int detail, const int *fds, int nfds, struct mpi_object **out);
 
 const struct mpi_type *mpi_type_of (int type); /* NULL if unknown */
+
+/* mp_retain and mp_release for what takes and gives a reference in passing: where there is one thread, no locked instruction is needed. A
+** reference that is not the last one. */
+static inline void mpi_object_hold (struct mpi_object *o) {
+  if (__libc_single_threaded) atomic_store_explicit(&o->refs, atomic_load_explicit(&o->refs, memory_order_relaxed) + 1, memory_order_relaxed);
+  else (void)atomic_fetch_add(&o->refs, 1);
+}
+static inline void mpi_object_unhold (struct mpi_object *o) {
+  int n = atomic_load_explicit(&o->refs, memory_order_relaxed);
+  if (__libc_single_threaded && n > 1) atomic_store_explicit(&o->refs, n - 1, memory_order_relaxed);
+  else mp_release(o);
+}
 
 #endif
