@@ -29,6 +29,14 @@ local rows = {
   { "manager", "us", "manager, one call", "10 x Python" },
   { "memory", "MB", "private memory of an idle child", "0.6 MB" },
   { "start", "ms", 'start and end of mprun -e "" (raw: lua5.4)', "1.5 x raw" },
+  -- what a sandbox costs: sandbox.lua. Nobody else has one, so each stands beside the same without it.
+  { "ready_fork", "ms", "a forked process, until its first message", "", alone = "sandbox.lua" },
+  { "ready_spawn", "ms", "a spawned process, until its first message", "", alone = "sandbox.lua" },
+  { "ready_pure", "ms", 'the same with sandbox = "pure"', "3 x ready_spawn", alone = "sandbox.lua" },
+  { "pair_free", "ns", "put and get by one spawned process", "", alone = "sandbox.lua" },
+  { "pair_pure", "ns", 'the same with sandbox = "pure"', "1.1 x pair_free", alone = "sandbox.lua" },
+  { "message_free", "ns", "a spawned process puts, its maker gets", "", alone = "sandbox.lua" },
+  { "message_pure", "ns", 'the same with sandbox = "pure"', "1.1 x message_free", alone = "sandbox.lua" },
 }
 
 local function first_line(command)
@@ -55,7 +63,11 @@ local function run(command)
   return nil, code == 124 and "took longer than 20 s" or last or "status " .. tostring(code)
 end
 
+local alone = {}
+for _, row in ipairs(rows) do alone[row[1]] = row.alone end
+
 local function commands(name)
+  if alone[name] then return { mp = mprun and ("%s %s %s"):format(quote(mprun), quote(folder .. "/" .. alone[name]), name) } end
   if name == "start" then
     local start = quote(raw) .. " start 60 "
     return {
