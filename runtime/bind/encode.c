@@ -618,12 +618,12 @@ static int open_handle (struct enc *e) {
   if (e->how->flags & MPL_DATA_ONLY) return refuse(e, "a shared object (mp.%s) cannot be kept here; a manager can (mp.Manager)", o->type->name);
   id = number(e, o);
   if (id != 0) return put_ref(e, id);
-  for (i = 0; i < o->type->nfds; i++)
+  for (i = 0; i < o->nfds; i++)
     if (mpl_parcel_add_fd(e->p, o->fds[i]) != 0) return luaL_error(L, "not enough memory");
   mark = ext_open(e, MPI_X_HANDLE);
   put_integer(e, o->type->type);
   put_integer(e, o->detail);
-  put_integer(e, o->type->nfds);
+  put_integer(e, o->nfds);
   (void)lua_getiuservalue(L, -1, 1);
   (void)push_body(e, K_BODY, mark);
   return AGAIN;
