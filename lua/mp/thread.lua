@@ -48,7 +48,7 @@ function core.threaded(task)
   rawset(os, "exit", core.thread_exit) -- the program's end is not a thread's to decide
   P.set_start_method(task.method)
   P.become_thread(me)
-  core.confine_state()
+  if core.jail_marked() then core.confine_state() end
   local self = core.thread_new {
     class = P.rebuild(task.class, Thread), ops = Thread.ops__, state = "self", creator = mp.getpid(), identity = me.identity,
     name = task.name, daemon = me.daemon, target = task.target, args = task.args, kwargs = task.kwargs, own = task.own,

@@ -80,6 +80,7 @@ void mpl_codec_set (lua_State *L, int which, int idx);
 ** the name still leads to it: 1, else 0 and nothing. find: 1 and what the payload at `data` leads to, or 0 and a sentence why not; `load`:
 ** modules that are not there are required. */
 int mpl_names_scan (lua_State *L, struct mpl_codec *c);
+void mpl_names_changed (lua_State *L); /* mp has more of them now */
 int mpl_names_push (lua_State *L, struct mpl_codec *c, int idx);
 int mpl_names_find (lua_State *L, const unsigned char *data, size_t size, int load);
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "bind/codec_state.h"
+#include "bind/later.h"
 #include "shm/object.h"
 #include "wire/wire.h"
 
@@ -180,6 +181,10 @@ int mpl_names_scan (lua_State *L, struct mpl_codec *c) {
   return 1;
 }
 
+void mpl_names_changed (lua_State *L) {
+  mpl_codec_of(L)->scanned = 0;
+}
+
 /* Pushes the module's table. 0: pushes the reason why not. */
 static int find_module (lua_State *L, const char *module, int load) {
   if (strncmp(module, "mp:", 3) == 0) {
@@ -207,6 +212,28 @@ static int find_module (lua_State *L, const char *module, int load) {
   return 0;
 }
 
+/* The field of the table at t whose name is at the top, in its place. What is named by others may not have been read here yet. */
+static int field (lua_State *L, int t, int load) {
+  lua_pushvalue(L, -1);
+  if (lua_type(L, t) != LUA_TTABLE) return 0;
+  if (lua_rawget(L, t) == LUA_TNIL && load) {
+    mpl_codec_table(L, MPL_C_MP);
+    mpl_codec_table(L, MPL_C_CORE);
+    if ((lua_rawequal(L, t, -1) || lua_rawequal(L, t, -2)) && mpl_later(L, lua_tostring(L, -4))) {
+      lua_pushvalue(L, -4);
+      (void)lua_rawget(L, t);
+      lua_replace(L, -4);
+    }
+    lua_pop(L, 2);
+  }
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    return 0;
+  }
+  lua_remove(L, -2);
+  return 1;
+}
+
 int mpl_names_find (lua_State *L, const unsigned char *data, size_t size, int load) {
   const unsigned char *at = data, *end = data + size;
   int top = lua_gettop(L), n = 0, ok = 1;
@@ -218,8 +245,8 @@ int mpl_names_find (lua_State *L, const unsigned char *data, size_t size, int lo
     lua_pushlstring(L, (const char *)it.data, it.len);
     if (n++ == 0) {
       ok = find_module(L, lua_tostring(L, -1), load);
-    } else if (lua_type(L, top + 1) != LUA_TTABLE || lua_rawget(L, top + 1) == LUA_TNIL) {
-      lua_pushfstring(L, "the module has no '%s' here", lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "such field");
+    } else if (!field(L, top + 1, load)) {
+      lua_pushfstring(L, "the module has no '%s' here", lua_tostring(L, -1));
       ok = 0;
     }
     lua_replace(L, top + 1);

@@ -61,7 +61,14 @@ void mpl_zygote_main (lua_State *L, void (*interruptible) (void)) {
   int code = 1;
   (void)mpi_proc_init();
   mpi_jail_warm();
-  lua_gc(L, LUA_GCCOLLECT);
+  (void)lua_gc(L, LUA_GCSTOP);
+  lua_getfield(L, LUA_REGISTRYINDEX, "mp.core"); /* read once, for all copies */
+  lua_getfield(L, -1, "load_all");
+  lua_call(L, 0, 0);
+  lua_settop(L, 0);
+  (void)lua_gc(L, LUA_GCRESTART);
+  (void)lua_gc(L, LUA_GCINC, 0, 0, 0); /* and again generational: all that is there now is old, and left in peace by the copies */
+  (void)lua_gc(L, LUA_GCGEN, 0, 0);
   memset(&task, 0, sizeof task);
   if (mpi_zygote_serve(MPI_ZYGOTE_FD, &task) != 0) _exit(1);
   if (interruptible != NULL) interruptible();

@@ -39,8 +39,8 @@ static void open_now (lua_State *L) {
 
 static int l_index (lua_State *L) {
   open_now(L);
-  lua_pushvalue(L, 2);
-  if (lua_rawget(L, 1) == LUA_TNIL) return luaL_error(L, "mp has no field '%s'", luaL_tolstring(L, 2, NULL));
+  lua_settop(L, 2);
+  (void)lua_gettable(L, 1); /* now with the metatable that luaopen_mp has set */
   return 1;
 }
 
@@ -51,16 +51,11 @@ static int l_newindex (lua_State *L) {
   return 0;
 }
 
-static int l_next (lua_State *L) {
-  lua_settop(L, 2);
-  return lua_next(L, 1) ? 2 : 0;
-}
-
-static int l_pairs (lua_State *L) {
+static int l_pairs (lua_State *L) { /* as that of the opened one */
   open_now(L);
-  lua_pushcfunction(L, l_next);
+  if (!luaL_getmetafield(L, 1, "__pairs")) return luaL_error(L, "mp has no fields");
   lua_pushvalue(L, 1);
-  lua_pushnil(L);
+  lua_call(L, 1, 3);
   return 3;
 }
 
