@@ -45,6 +45,7 @@ extern "C" {
 #define MP_ENOSUP (-16)  /* this kernel or build cannot do it */
 #define MP_ERANGE (-17)  /* a number does not fit */
 #define MP_EMFILE (-18)  /* the limit of open files is reached, although it was raised as far as allowed */
+#define MP_EFAILED (-19) /* a task or worker failed: mp_task_failure, mp_worker_failure */
 
 #define MP_NEVER INT64_MAX /* a deadline that never comes; 0 (any past time) polls */
 
@@ -181,6 +182,140 @@ MP_API int mp_list_new (mp_object **out);
 MP_API int mp_list_append (mp_object *list, const void *value, size_t size, int64_t deadline);
 MP_API int mp_list_get (mp_object *list, size_t index, void *value, size_t room, size_t *size, int64_t deadline); /* index from 1 */
 MP_API int mp_list_count (mp_object *list, size_t *n, int64_t deadline);
+
+/* ---- Handing over ----
+** Bytes as the Lua side's strings: what a script puts as a string, and gets as one. get_string and recv_string: as mp_queue_get and mp_pipe_recv; a message
+** that is no string is MP_EMISUSE and stays. */
+MP_API int mp_queue_put_string (mp_object *q, const void *data, size_t size, int64_t deadline);
+MP_API int mp_queue_get_string (mp_object *q, void *buffer, size_t *size, int64_t deadline);
+MP_API int mp_pipe_send_string (mp_object *end, const void *data, size_t size, int64_t deadline);
+MP_API int mp_pipe_recv_string (mp_object *end, void *buffer, size_t *size, int64_t deadline);
+/* Readable while the event is set, for poll(2); the handle's. Negative: error. When it is readable and mp_event_is_set says no, call it again. */
+MP_API int mp_event_fd (mp_object *event);
+/* A handle to another process over a Unix socket (any type but SOCK_DGRAM over a network): one record. The sender keeps its own. recv: one reference for the
+** caller; MP_ETIMEDOUT, MP_EEOF, MP_ECORRUPT (no such record: nothing of it is kept), MP_EINTR. Who forks needs neither: handles work in the child. */
+MP_API int mp_object_send (int sock, mp_object *o);
+MP_API int mp_object_recv (int sock, mp_object **out, int64_t deadline);
+
+/* ---- Workers and pools: processes that run Lua, started by a program that need have none ----
+** Helper    they are made by a clean process of the program `mprun`, of the same version as this library. It is looked for beside the library, where
+**           `make install` puts it, beside the program, and in PATH; mp_set_helper says where it is, before the first start. MP_ENOSUP: none was found.
+** Memory    nothing of the host's: they get what the options name, and the standard output and standard error of the host.
+** Options   zero the struct, set its `size` to sizeof it, then the fields; zero is the default of each. They are copied; the caller keeps what it passed.
+** Threads   any thread, at the same time; but a handle must not be freed while another thread uses it. A start by a thread that is not the main one
+**           leaves one sleeping thread here, so that no thread's end takes the processes along.
+** Fork      a child of the host has no workers and pools: MP_EMISUSE (free is fine, and ends nobody).
+** Death     nobody outlives the host, however it ends. The host's exit() ends them too. */
+MP_API int mp_set_helper (const char *path);
+
+struct mp_limits { /* of a process; 0: none */
+  int64_t memory; /* bytes beyond what it begins with: an error in Lua, "not enough memory", before it is a death */
+  int64_t cpu;    /* ns */
+  int64_t wall;   /* ns */
+  int64_t output; /* bytes to standard output and standard error */
+  int64_t files;
+  int64_t threads;
+};
+
+struct mp_failure { /* why something failed. The strings belong to the task or worker, as long as it is not freed */
+  const char *kind;      /* "error", "died", "timeout", "memory", "cpu", "wall", "sandbox", "encode" */
+  const char *message;
+  const char *traceback; /* Lua's, where the error was raised; NULL: none */
+  int pid;
+  int exitcode; /* of a process that ended */
+  int signal;   /* that ended it; 0: none */
+};
+
+struct mp_violation { /* what a sandbox refused */
+  char call[32], target[256], need[32], fix[320], where[128]; /* fix: the grant that would allow it; where: the script's line */
+  uint32_t count;
+  int fatal; /* it ended the process */
+};
+
+/* ---- Worker: one process, one chunk of Lua ---- */
+typedef struct mp_worker mp_worker;
+struct mp_worker_options {
+  size_t size;
+  const char *chunk;          /* Lua source text; needed. It is called with `input` and the objects; what it returns (a string, a number, or nothing) is the result */
+  size_t chunk_size;          /* 0: to the NUL */
+  const char *chunk_name;     /* for messages, as of luaL_loadbuffer: "@file.lua" or "=name"; NULL: "=chunk" */
+  const void *input;
+  size_t input_size;
+  mp_object *const *objects;  /* shared objects that it is given */
+  unsigned nobjects;
+  const char *sandbox;        /* NULL: none; "pure", or a policy as Lua text: "{ read = { '/usr/share' } }" (docs/reference/sandbox.md) */
+  struct mp_limits limits;
+  const char *name;           /* in messages; NULL: "Worker-N" */
+};
+/* The caller owns *out: mp_worker_free. Waits until the process has begun, at most 10 s. MP_EMISUSE: an option is wrong, or the policy (mp_errmsg says what). */
+MP_API int mp_worker_start (const struct mp_worker_options *options, mp_worker **out);
+MP_API int mp_worker_wait (mp_worker *w, int64_t deadline); /* 0: it has ended; MP_ETIMEDOUT, MP_EINTR */
+/* 0: *data (the worker's, until it is freed) and *size; MP_EFAILED: mp_worker_failure; MP_EMISUSE: it runs. */
+MP_API int mp_worker_result (mp_worker *w, const void **data, size_t *size);
+MP_API const struct mp_failure *mp_worker_failure (mp_worker *w); /* NULL: none, or it runs */
+MP_API int mp_worker_kill (mp_worker *w);   /* with all that it started; an ended one: 0 */
+MP_API int mp_worker_pid (mp_worker *w);
+MP_API int mp_worker_fd (mp_worker *w);     /* readable when it has ended; the worker's */
+MP_API int mp_worker_violations (mp_worker *w); /* how many kinds of refusals there are */
+MP_API int mp_worker_violation (mp_worker *w, int i, struct mp_violation *out); /* from 0; also while it runs */
+MP_API void mp_worker_free (mp_worker *w);  /* ends it if it runs; NULL is fine */
+
+/* ---- Pool: processes that run tasks ----
+** A process of its own, the supervisor, watches the workers and replaces those that died, whatever the host does meanwhile. */
+typedef struct mp_pool mp_pool;
+typedef struct mp_task mp_task;
+struct mp_pool_options {
+  size_t size;
+  int processes;             /* 0: mp_cpu_count() */
+  const char *chunk;         /* Lua source text that each worker runs first: it makes the global functions that tasks name. NULL: none */
+  size_t chunk_size;         /* 0: to the NUL */
+  const char *chunk_name;
+  mp_object *const *objects; /* given to the chunk */
+  unsigned nobjects;
+  int max_tasks_per_worker;  /* then it is replaced; 0: no bound */
+  const char *sandbox;       /* as a worker's, and so the limits, which are of each process */
+  struct mp_limits limits;
+  unsigned max_pending;      /* tasks that were submitted and have not ended; 0: 65536 */
+};
+struct mp_task_options {
+  size_t size;
+  const char *function;      /* the name of a global function, or "table.name" */
+  const char *chunk;         /* or source text; compiled once in each worker */
+  size_t chunk_size;         /* 0: to the NUL */
+  const char *chunk_name;
+  const void *input;         /* it is called with this string and the objects, and returns a string, a number or nothing */
+  size_t input_size;
+  mp_object *const *objects;
+  unsigned nobjects;
+  int64_t deadline;          /* for all of it, waiting included; 0 or MP_NEVER: none */
+  int64_t timeout;           /* ns that it may run; 0: none */
+  int retries;               /* how often it is run again when its worker died */
+  size_t max_result;         /* bytes; more is a failure. 0: no bound */
+  void *ud;                  /* the caller's: mp_task_ud */
+};
+/* The caller owns *out: mp_pool_free. Waits until the supervisor has begun, at most 10 s. MP_EMISUSE: an option is wrong, the policy, or the chunk's syntax. */
+MP_API int mp_pool_new (const struct mp_pool_options *options, mp_pool **out);
+/* The caller owns *out: mp_task_free. Waits for room until `deadline` (which is not the task's). MP_ETIMEDOUT, MP_EINTR: nothing was submitted; MP_ECLOSED;
+** MP_EMISUSE. A supervisor that was killed is replaced. */
+MP_API int mp_pool_submit (mp_pool *p, const struct mp_task_options *options, mp_task **out, int64_t deadline);
+/* The next task that has ended and that neither mp_pool_next nor mp_task_wait has told of. The handle is the one that submit gave. MP_ETIMEDOUT: none yet; MP_ECLOSED:
+** the pool is closed and there will be none; MP_EINTR. */
+MP_API int mp_pool_next (mp_pool *p, mp_task **out, int64_t deadline);
+MP_API int mp_pool_fd (mp_pool *p); /* readable when mp_pool_next may have one: call it with deadline 0 until MP_ETIMEDOUT. The pool's */
+MP_API size_t mp_pool_pending (mp_pool *p);
+MP_API int mp_pool_supervisor (mp_pool *p); /* its pid; 0: none now */
+MP_API int mp_pool_close (mp_pool *p);      /* no more tasks; those submitted are run */
+MP_API int mp_pool_join (mp_pool *p, int64_t deadline); /* of a closed one: 0 when all tasks have ended and the processes are gone */
+MP_API void mp_pool_free (mp_pool *p);      /* what has not ended is cancelled; its tasks' handles stay good until they are freed. NULL is fine */
+
+MP_API int mp_task_wait (mp_task *t, int64_t deadline); /* 0: it has ended, in whatever way; MP_ETIMEDOUT, MP_EINTR */
+MP_API int mp_task_ready (mp_task *t);                  /* 1: it has ended; 0: not that this process knows (mp_task_wait with 0 looks) */
+/* 0: *data (the task's, until it is freed) and *size; MP_EFAILED: mp_task_failure; MP_ECANCELLED; MP_EMISUSE: it has not ended. */
+MP_API int mp_task_result (mp_task *t, const void **data, size_t *size);
+MP_API const struct mp_failure *mp_task_failure (mp_task *t); /* NULL: none */
+MP_API int mp_task_cancel (mp_task *t); /* also when it runs. It has ended then, cancelled; if it had ended before, nothing happens */
+MP_API void *mp_task_ud (mp_task *t);
+MP_API void mp_task_free (mp_task *t);  /* cancels it if it has not ended; NULL is fine */
 
 #ifdef __cplusplus
 }

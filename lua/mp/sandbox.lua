@@ -250,9 +250,9 @@ local function load_modules(list)
   end
 end
 
--- For spawn.lua, in the new process: gives up what the maker has said, then reads the task.
-function core.enter_jail(confined)
-  local jail, report = core.jail_receive()
+-- For spawn.lua, in the new process: gives up what the maker has said, then reads the task. A C host leaves the policy to the process itself.
+function core.enter_jail(confined, jail, report)
+  if not jail then jail, report = core.jail_receive() end
   load_modules(confined.modules)
   core.jail_enter(jail, report)
   if confined.sandbox then shut(confined.path, confined.run, confined.memory)

@@ -85,6 +85,10 @@ P.describe, P.rebuild, P.plain_arg, P.paths = describe, rebuild, plain_arg, path
 function core.spawned(task)
   if task.environment then core.environment(task.environment) end
   arriving = false
+  if task.host then -- a C host's: lua/mp/host.lua, which nobody else needs
+    core.load "host"
+    return core.hosted(task)
+  end
   _G.arg = task.arg
   if not task.global then _G.mp = nil end
   local self, code

@@ -37,6 +37,7 @@ const char *mp_errname (int code) {
     case MP_ENOSUP: return "not supported";
     case MP_ERANGE: return "out of range";
     case MP_EMFILE: return "too many open files";
+    case MP_EFAILED: return "failed";
     default: return "unknown error";
   }
 }

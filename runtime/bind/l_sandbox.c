@@ -289,6 +289,24 @@ static int l_jail_receive (lua_State *L) {
   return rc == 0 ? 2 : sentence(L);
 }
 
+/* jail_receive_report() -> report: for a process whose maker has no Lua, and leaves it to this one to read the policy. */
+static int l_jail_receive_report (lua_State *L) {
+  mpi_record task;
+  struct report *r = lua_newuserdatauv(L, sizeof *r, 0);
+  int rc;
+  r->r = NULL;
+  r->fd = -1;
+  luaL_setmetatable(L, REPORT);
+  if (next_record(&task) != 0) return sentence(L);
+  rc = task.nfds == 1 ? 0 : mpi_fail(MP_ECORRUPT, "this is not a report");
+  if (rc == 0) {
+    r->fd = task.fds[0];
+    task.nfds = 0;
+  }
+  mpi_record_fini(&task);
+  return rc == 0 ? 1 : sentence(L);
+}
+
 /* jail_enter(jail, report): the confined process goes on from here, its warden never comes back. */
 static int l_jail_enter (lua_State *L) {
   struct mpi_jail *j = check_jail(L, 1);
@@ -478,6 +496,7 @@ static const luaL_Reg functions[] = {
   {"seccomp_available", l_seccomp}, {"is_root", l_is_root},
   {"own_program", l_own_program},   {"jail_end", l_jail_end},
   {"jail_mark", l_jail_mark},       {"jail_marked", l_jail_marked},
+  {"jail_receive_report", l_jail_receive_report},
   {NULL, NULL}};
 
 extern int mpl_open_sandbox (lua_State *L);

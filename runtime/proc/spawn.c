@@ -56,6 +56,15 @@ void mpi_spawn_set_helper (const char *path) { /* every state that opens mp says
   (void)snprintf(helper, sizeof helper, "%s", path);
 }
 
+int mpi_spawn_use_helper (const char *path) {
+  char whole[PATH_MAX];
+  if (realpath(path, whole) == NULL || access(whole, X_OK) != 0) return mpi_fail(MP_ENOSUP, "%s is no program", path);
+  (void)pthread_mutex_lock(&lock);
+  (void)snprintf(helper, sizeof helper, "%s", whole);
+  (void)pthread_mutex_unlock(&lock);
+  return 0;
+}
+
 static int try_helper (const char *dir, int length, const char *rest) {
   (void)snprintf(helper, sizeof helper, "%.*s%s", length, dir, rest);
   return access(helper, X_OK) == 0;

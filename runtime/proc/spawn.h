@@ -33,6 +33,7 @@ int mpi_spawn (const mpi_task *t, mpi_child **out);
 ** called early, before the working directory changes. */
 void mpi_spawn_locate (void);
 void mpi_spawn_set_helper (const char *path);
+int mpi_spawn_use_helper (const char *path); /* a host's word, from the next zygote on: 0, or MP_ENOSUP if it is no program */
 
 pid_t mpi_spawn_zygote (void); /* its pid, 0: none now */
 void mpi_spawn_forget (void);  /* in a child: the zygote is the parent's */

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #define MPI_ZYGOTE_MAGIC 0x5a47504du
-#define MPI_ZYGOTE_VERSION 1
+#define MPI_ZYGOTE_VERSION 2
 #define MPI_ZYGOTE_CLONE 1
 
 struct mpi_zygote_request {
