@@ -61,6 +61,15 @@ describe("a pool", function()
     assert.same({ n = 0 }, pool:map(square, {}))
   end)
 
+  it("takes whole numbers of either type, and shared lists", function()
+    local pool <close> = mp.Pool(2.0)
+    assert.same({ 1, 4, 9, n = 3 }, pool:map(square, mp.List { 1, 2, 3 }, { chunksize = 2.0, retries = 1.0 }))
+    assert.same({ 16, 25, n = 2 }, pool:map(square, mp.Array("i", { 4, 5 }), 2 ^ 40))
+    local sum = 0
+    for v in pool:imap(square, mp.List { 1, 2, 3 }) do sum = sum + v end
+    assert.equal(14, sum)
+  end)
+
   it("keeps nil arguments and nil results in their places", function()
     local pool <close> = mp.Pool(2)
     local r = pool:map(function(x) if x ~= 2 then return x end end, { 1, 2, 3, nil, n = 5 })
@@ -165,9 +174,11 @@ describe("a pool", function()
     misuse({ "pool_spec.lua", "Pool", "unknown option 'proceses'" }, mp.Pool, { proceses = 2 })
     misuse({ "Pool", "processes" }, mp.Pool, 0)
     misuse({ "Pool", "kind" }, mp.Pool, { kind = "fibre" })
+    misuse({ "pool_spec.lua", "Pool", "unknown key 'memroy'" }, mp.Pool, { processes = 2, limits = { memroy = "1M" } })
     misuse({ "apply", "function" }, pool.apply, pool, 7)
     misuse({ "apply_async", "arguments" }, pool.apply_async, pool, square, 7)
     misuse({ "map", "list" }, pool.map, pool, square, 7)
+    misuse({ "pool_spec.lua", "map", "a list expected, got mp.Queue" }, pool.map, pool, square, mp.Queue())
     misuse({ "map", "unknown option 'chunk'" }, pool.map, pool, square, {}, { chunk = 1 })
     misuse({ "map", "chunksize" }, pool.map, pool, square, {}, 0)
     misuse({ "starmap", "[2]" }, pool.starmap, pool, square, { {}, 2 })
@@ -175,9 +186,15 @@ describe("a pool", function()
     misuse({ "join", "open" }, pool.join, pool)
     misuse({ "no field 'foo'" }, function() return pool.foo end)
     misuse({ "no field 'foo'" }, function() return pool:apply_async(square, { 1 }).foo end)
+    misuse({ "no field 'foo'" }, function() return pool:imap(square, { 1 }).foo end)
     failing("encode", pool.apply, pool, coroutine.wrap(function() end))
     failing("encode", pool.apply, pool, square, { coroutine.create(square) })
     failing("encode", pool.map, pool, square, { 1, { print, coroutine.create(square) } })
+    for _, chunk in ipairs { 1, 2, 5 } do
+      local e = failing("encode", pool.map, pool, square, { 1, 2, 3, { x = coroutine.create(square) }, 5 }, chunk)
+      assert.equal("list[4].x", e.path)
+      assert(e.message:find("list[4].x: a coroutine", 1, true))
+    end
     failing("encode", function() mp.Queue():put(pool) end)
     failing("encode", function() mp.Queue():put(pool:apply_async(square, { 1 })) end)
     assert.equal(4, pool:apply(square, { 2 }))
@@ -330,6 +347,8 @@ describe("a pool", function()
     failing("error", pool.map, pool, square, { 1 })
     assert.is_true(pool:close())
     assert.is_true(pool:join(20 * slow))
+    local other <close> = mp.Pool { processes = 1, initializer = function() error "no licence" end }
+    failing("error", function() for _ in other:imap(square, { 1, 2 }) do end end)
   end)
 
   it("tells what its workers did", function()
@@ -413,6 +432,44 @@ describe("imap", function()
       end
       assert.is_nil(it:next())
     end
+  end)
+
+  it("gives false as it gives any other result", function()
+    local pool <close> = mp.Pool(2)
+    local n = 0
+    for v in pool:imap(function(x) return x % 2 == 0 end, numbers(40)) do
+      n = n + 1
+      assert.equal(n % 2 == 0, v)
+    end
+    assert.equal(40, n)
+    n = 0
+    for v in pool:imap_unordered(function() return false end, numbers(40)) do n = n + (v == false and 1 or 0) end
+    assert.equal(40, n)
+  end)
+
+  it("raises the error of its source, and what cannot be sent, in its place too", function()
+    local pool <close> = mp.Pool(2)
+    local i = 0
+    local it <close> = pool:imap(square, function()
+      i = i + 1
+      return i <= 40 and i or error "no more paper"
+    end)
+    for k = 1, 40 do assert.equal(k * k, (it:next())) end
+    misuse({ "no more paper" }, it.next, it)
+    assert.is_nil(it:next())
+    for _, chunk in ipairs { 1, 3 } do
+      local list = numbers(200)
+      list[150] = coroutine.create(square)
+      local second <close> = pool:imap(square, list, chunk)
+      for k = 1, 200 do
+        if k == 150 then assert(failing("encode", second.next, second).message:find("a coroutine", 1, true))
+        else assert.equal(k * k, (second:next())) end
+      end
+      assert.is_nil(second:next())
+    end
+    misuse({ "at once" }, pool.imap, pool, square, function() error "at once" end)
+    failing("encode", pool.imap, pool, square, { coroutine.create(square) })
+    assert.equal(4, pool:apply(square, { 2 }))
   end)
 
   it("has a timeout by next, and says that a nil would end the loop", function()
@@ -548,6 +605,13 @@ for what, options in pairs { spawned = { processes = 2, start_method = "spawn" }
       assert.is_true(r:cancel())
       assert.same({ nil, "cancelled", n = 2 }, table.pack(r:get()))
       assert.equal(2, pool:map(square, { 1, 2 }, 1).n)
+    end)
+
+    it("says why a worker ended, whatever that worker was stopped for before", function()
+      local pool <close> = mp.Pool { processes = 1, kind = options.kind, start_method = options.start_method }
+      failing("timeout", pool.apply, pool, function() while true do end end, {}, { timeout = 0.1 })
+      assert.equal(3, failing("died", pool.apply, pool, function() os.exit(3) end).exitcode)
+      assert.equal(9, pool:apply(square, { 3 }))
     end)
 
     it("is terminated while it computes", function()

@@ -121,6 +121,16 @@ local collect
 
 local wait_some
 
+-- Items travel in slices: a refusal names the place in the list, not in the slice behind `before` items.
+local function in_list(e, before)
+  local i, rest = (mp.is_error(e, "encode") and e.path or ""):match "^list%[(%d+)%](.*)"
+  if not i or before == 0 then return e end
+  local from, to = e.message:find(e.path, 1, true)
+  e.path = format("list[%d]%s", i + before, rest)
+  if from then e.message = e.message:sub(1, from - 1) .. e.path .. e.message:sub(to + 1) end
+  return e
+end
+
 -- Puts one task; while the ring is full, takes answers.
 local function put(pool, job, value, first, count)
   local ud = pool.ud
@@ -138,7 +148,7 @@ local function put(pool, job, value, first, count)
   if not ok then
     job.about = job.about - 1
     pool.outstanding = pool.outstanding - 1
-    error(id, 0)
+    error(in_list(id, first - 1), 0)
   end
 end
 
@@ -153,7 +163,7 @@ local function put_slices(pool, job, first, last, chunk)
   local tasks = core.pool_submitted(pool.ud) -- also when an item cannot be sent
   job.about = job.about + tasks
   pool.outstanding = pool.outstanding + tasks
-  if not ok then error(e, 0) end
+  if not ok then error(in_list(e, first + tasks * chunk - 1), 0) end
   return min(first + tasks * chunk, last + 1)
 end
 
@@ -190,8 +200,9 @@ end
 
 -- An iteration's item: values[i] may be nil.
 local function item(job, i, ok, value)
-  job.ready[i] = ok and (value == nil and job.none or value) or nil
-  if not ok then job.errors[i] = value end
+  if not ok then job.errors[i] = value
+  elseif value == nil then job.ready[i] = job.none
+  else job.ready[i] = value end
   if job.unordered then
     local q = job.arrived
     q.last = q.last + 1
@@ -285,7 +296,6 @@ local function start_worker(pool, i)
   local o = pool.options
   local worker = pool.workers[i]
   worker = { starts = (worker and worker.starts or 0) + 1, started = now() }
-  pool.workers[i] = worker
   core.pool_reset(pool.ud, i)
   local args = { pool.objects[1], pool.objects[2], pool.objects[3], i, o.maxtasksperchild, o.initializer, o.initargs,
                  o.sandbox ~= nil, n = 8 }
@@ -302,6 +312,7 @@ local function start_worker(pool, i)
   worker.pid = worker.process.pid
   worker.sentinel = worker.process.sentinel
   core.pool_watch(pool.ud, worker.sentinel, true)
+  pool.workers[i] = worker
 end
 
 -- The pool cannot go on.
@@ -375,7 +386,7 @@ local function bury(pool, i, worker)
       pool.start_error.message = "the pool's initializer did not return: " .. pool.start_error.message
     end
   end
-  local e = id and (stopped == TIMEOUT or worker.late) and timed_out(worker) or died_error(worker, process)
+  local e = id and (stopped == TIMEOUT or worker.late == id) and timed_out(worker) or died_error(worker, process)
   if pool.options.sandbox ~= nil then move(process.violations, 1, #process.violations, #pool.violations + 1, pool.violations) end
   process:close()
   core.pool_reset(pool.ud, i)
@@ -403,11 +414,11 @@ local function overdue(pool, i, worker, t)
       local id, _, at = core.pool_victim(pool.ud, i)
       if id then lost(pool, id, worker, timed_out(worker), at) end
     elseif late or unwanted then
-      worker.late, worker.innocent = late ~= nil, not late
+      worker.late, worker.innocent = late and core.pool_victim(pool.ud, i), not late
       core.thread_poke(worker.process, unwanted or late > 0.3)
     end
   elseif late and late > (pool.options.sandbox ~= nil and 0 or 1) or unwanted then
-    worker.late, worker.innocent = late ~= nil, not late
+    worker.late, worker.innocent = late and core.pool_victim(pool.ud, i), not late
     worker.process:kill()
   end
 end
@@ -533,8 +544,8 @@ end
 local CHECKS <const> = {
   callback = callable, error_callback = callable,
   timeout = function(v) return type(v) == "number" and v == v and v > 0 end,
-  retries = function(v) return mtype(v) == "integer" and v >= 0 end,
-  chunksize = function(v) return mtype(v) == "integer" and v >= 1 and v <= 1 << 30 end,
+  retries = function(v) return type(v) == "number" and v >= 0 and v % 1 == 0 end,
+  chunksize = function(v) return type(v) == "number" and v >= 1 and v % 1 == 0 end,
   progress = function(v) return type(v) == "boolean" end,
 }
 local WANTS <const> = { callback = "a function", error_callback = "a function", timeout = "a positive number of seconds",
@@ -546,13 +557,17 @@ local EMPTY <const> = setmetatable({}, { __newindex = function() error "read-onl
 
 local function check_options(fname, o, known)
   if o == nil then return EMPTY end
-  if type(o) == "number" and known.chunksize then o = { chunksize = mtype(o) == "float" and math.tointeger(o) or o } end
+  if type(o) == "number" and known.chunksize then o = { chunksize = o } end
   if type(o) ~= "table" then misuse(fname, "a table of options expected, got " .. type(o)) end
   for k, v in next, o do
     if not known[k] then misuse(fname, format("unknown option '%s'", tostring(k))) end
     if not CHECKS[k](v) then misuse(fname, format("%s must be %s", k, WANTS[k])) end
   end
   return o
+end
+
+local function chunk_of(o)
+  return o.chunksize and min(o.chunksize, 1 << 30) // 1 | 0
 end
 
 local function check_timeout(fname, v)
@@ -725,14 +740,29 @@ end
 
 -- ---- submitting: lists ------------------------------------------------------------------------
 
+local function type_name(v)
+  local mt = type(v) == "userdata" and getmetatable(v)
+  return type(mt) == "string" and mt or type(v)
+end
+
+-- The elements, as they are now, of an object that is like a list (mp.List, mp.Array ...); nil: it is none.
+local function copy_of(list)
+  if type(list) ~= "userdata" then return nil end
+  if type_name(list) == "mp.List" then return list:copy() end
+  local copy = {}
+  local ok = pcall(function()
+    for i = 1, #list do
+      if list[i] == nil then error "no list" end
+      copy[i] = list[i]
+    end
+  end)
+  return ok and copy or nil
+end
+
 local function new_list_job(pool, fname, mode, f, list, o)
   need_function(fname, f)
   if type(list) ~= "table" then
-    local mt = getmetatable(list) -- an mp.List or mp.Array, say
-    if type(list) ~= "userdata" or not mt then misuse(fname, "bad argument #2 (a list expected, got " .. type(list) .. ")") end
-    local copy = {}
-    for i = 1, #list do copy[i] = list[i] end
-    list = copy
+    list = copy_of(list) or misuse(fname, "bad argument #2 (a list expected, got " .. type_name(list) .. ")")
   end
   local n = mtype(list.n) == "integer" and list.n >= 0 and list.n or #list
   if mode == STAR then
@@ -801,13 +831,13 @@ local function list_method(name, mode, async)
       succeed(job)
       leave(pool, job)
     elseif async then
-      local ok, e = pcall(submit_all, pool, job, o.chunksize)
+      local ok, e = pcall(submit_all, pool, job, chunk_of(o))
       if not ok then
         cancel_job(pool, job)
         error(e, 0)
       end
     else
-      submit_stepwise(pool, job, o.chunksize)
+      submit_stepwise(pool, job, chunk_of(o))
     end
     if async then return result end
     return value_of(job)
@@ -824,7 +854,7 @@ Pool.starmap_async = list_method("starmap_async", STAR, true)
 local Iteration = {}
 local NIL <const> = setmetatable({}, { __name = "nil" })
 
--- Up to `n` items of the source, as a list with n.
+-- Up to `n` items of the source, their number, and the error that ended it.
 local function draw(job, n)
   local values, source = {}, job.source
   local count = 0
@@ -834,7 +864,12 @@ local function draw(job, n)
       if job.drawn >= job.n then break end
       v = job.list[job.drawn + 1]
     else
-      v = source()
+      local ok
+      ok, v = pcall(source)
+      if not ok then
+        job.exhausted = true
+        return values, count, v == nil and "nil" or v
+      end
       if v == nil then break end
     end
     count = count + 1
@@ -845,12 +880,28 @@ local function draw(job, n)
   return values, count
 end
 
+-- What cannot be sent is an error in its place, as a task's failure is; at first, where the iteration is made.
+local function put_items(pool, job, first, values, count)
+  local ok, e = pcall(put_part, pool, job, first, values, count)
+  if ok then return end
+  job.chunks[first] = nil
+  if not job.begun or not mp.is_error(e, "encode") then error(e, 0) end
+  if count == 1 then return item(job, first, false, e) end
+  for i = 1, count do put_items(pool, job, first + i - 1, { values[i] }, 1) end
+end
+
 local function feed(pool, job)
   while not job.exhausted and not job.done and job.drawn - job.given < job.ahead do
     local first = job.drawn + 1
-    local values, count = draw(job, job.chunksize)
-    if count > 0 then put_part(pool, job, first, values, count) end
+    local values, count, e = draw(job, job.chunksize)
+    if count > 0 then put_items(pool, job, first, values, count) end
+    if e ~= nil then
+      if not job.begun or type(e) == "string" and e:find("interrupted!", 1, true) then error(e, 0) end
+      job.drawn = job.drawn + 1
+      item(job, job.drawn, false, e)
+    end
   end
+  job.begun = true
 end
 
 local function end_iteration(job)
@@ -882,7 +933,6 @@ local function step(job, timeout)
         job.arrived[job.arrived.first] = nil
         job.arrived.first = job.arrived.first + 1
       end
-      feed(pool, job)
       if e ~= nil then error(e, 0) end
       if v == NIL then return nil, i end
       return v, i
@@ -892,8 +942,7 @@ local function step(job, timeout)
       leave(pool, job)
       return nil
     end
-    if job.done then return nil end
-    if pool.broken then error(pool.broken, 0) end
+    if job.done then return step(job) end -- failed meanwhile
     local left = deadline and deadline - now() or LOOK
     if left <= 0 and not collect(pool) then return nil, "timeout" end
     if left > 0 then wait_some(pool, left) end
@@ -911,7 +960,9 @@ end
 
 local iteration_meta = {
   __name = "mp.PoolIterator", __metatable = "mp.PoolIterator", __call = loop_step,
-  __index = Iteration,
+  __index = function(_, key)
+    return Iteration[key] or error(core.where() .. format("mp.PoolIterator has no field '%s'", tostring(key)), 0)
+  end,
   __close = function(it) end_iteration(it.job) end,
   __tostring = function(it) return format("mp.PoolIterator %d given", it.job.given) end,
 }
@@ -933,9 +984,11 @@ local function stream_method(name, unordered)
     local pool = open(self, name)
     need_function(name, f)
     o = check_options(name, o, STREAM_OPTIONS)
-    local list = type(source) == "table" and not callable(source) and source or nil
-    if not list and not callable(source) then misuse(name, "bad argument #2 (a list or an iterator function expected, got " .. type(source) .. ")") end
-    local chunksize = o.chunksize or 1
+    local list = type(source) == "table" and not callable(source) and source or copy_of(source)
+    if not list and not callable(source) then
+      misuse(name, "bad argument #2 (a list or an iterator function expected, got " .. type_name(source) .. ")")
+    end
+    local chunksize = chunk_of(o) or 1
     local told_f = told(pool, f, fname)
     local job = enter(pool, {
       kind = "stream", chunks = {}, fname = fname, mode = EACH, f = told_f, unordered = unordered, done = false, about = 0,
@@ -1161,7 +1214,7 @@ local function new(_, o, ...)
   end)
   if not ok then
     terminate(pool)
-    error(e, 0)
+    error(type(e) == "string" and e:gsub("Process: ", "Pool: ", 1) or e, 0)
   end
   return ud
 end
