@@ -283,7 +283,7 @@ int mp_condition_wait (mp_object *o, mp_object *lock, int64_t deadline) {
   MPI_POINT("condition.wait.unlocked");
   rc = sleep_until_notified(c, i, ticket, deadline);
   MPI_POINT("condition.wait.woken");
-  again = mpi_lock_take_again(lock, depth);
+  again = mpi_lock_take_again(lock, depth, MP_NEVER);
   MPI_POINT("condition.wait.locked");
   rc = stand_up(c, i, rc);
   if (again < 0) return again;

@@ -76,12 +76,9 @@ static uint32_t own_pid (void) {
 }
 
 static int take (struct lock *l, int64_t deadline, unsigned depth) {
-  int rc;
-  mpi_word_forget(WORD(&l->o), &l->mine);
-  rc = mpi_mutex_lock(WORD(&l->o), deadline);
+  int rc = mpi_word_take(&l->o, WORD(&l->o), &l->mine, deadline);
   if (rc == MP_EDEADLK) return mpi_fail(MP_ECORRUPT, "the lock's word names this thread, which does not hold it");
   if (rc < 0) return rc;
-  mpi_word_taken(&l->o, &l->mine);
   l->depth = depth;
   MPI_POINT("lock.acquire.taken");
   mpi_store_relaxed(&shared_of(&l->o)->owner, (uint64_t)mpi_self_.tid << 32 | own_pid());
@@ -92,7 +89,7 @@ int mp_lock_acquire (mp_object *o, int64_t deadline) {
   struct lock *l = (struct lock *)o;
   int rc = wrong_kind(o);
   if (rc != 0) return rc;
-  if (mpi_word_mine(WORD(o), &l->mine)) return already_held(l, deadline);
+  if (mpi_mutex_held(WORD(o), &l->mine)) return already_held(l, deadline);
   return take(l, deadline, 1);
 }
 
@@ -107,14 +104,17 @@ int mp_lock_release (mp_object *o) {
   struct lock *l = (struct lock *)o;
   int rc = wrong_kind(o);
   if (rc != 0) return rc;
-  if (!mpi_word_mine(WORD(o), &l->mine)) return not_mine(o);
+  if (__builtin_expect(!mpi_mutex_held(WORD(o), &l->mine), 0)) {
+    if (mpi_load_relaxed(&l->mine) == mpi_tid()) (void)mpi_word_give_back(o, WORD(o), &l->mine); /* overwritten: what is left of it */
+    return not_mine(o);
+  }
   if (--l->depth > 0) return 0;
   MPI_POINT("lock.release.begin");
   return mpi_word_give_back(o, WORD(o), &l->mine);
 }
 
 int mp_lock_held (mp_object *o) {
-  return mpi_is_lock(o) && mpi_word_mine(WORD(o), &((struct lock *)o)->mine);
+  return mpi_is_lock(o) && mpi_mutex_held(WORD(o), &((struct lock *)o)->mine);
 }
 
 int mp_lock_locked (mp_object *o) {
@@ -142,9 +142,9 @@ int mpi_lock_give_up (mp_object *o, unsigned *depth) {
   return mpi_word_give_back(o, WORD(o), &l->mine);
 }
 
-int mpi_lock_take_again (mp_object *o, unsigned depth) {
+int mpi_lock_take_again (mp_object *o, unsigned depth, int64_t deadline) {
   int before = mpi_interrupt_hold(1);
-  int rc = take((struct lock *)o, MP_NEVER, depth);
+  int rc = take((struct lock *)o, deadline, depth);
   (void)mpi_interrupt_hold(before);
   return rc;
 }

@@ -20,38 +20,25 @@ static inline int mpi_is_lock (const mp_object *o) { /* Lock or RLock */
   return o->type == &mpi_type_lock || o->type == &mpi_type_rlock;
 }
 
-/* For a condition's wait. give_up releases all depths at once and tells how many; take_again waits without deadline and
-** uninterrupted, and restores them: 0, MP_ABANDONED, MP_ECORRUPT. */
+/* For a condition's wait. give_up releases all depths at once and tells how many; take_again waits
+** uninterrupted, and restores them: 0, MP_ABANDONED, MP_ECORRUPT, MP_ETIMEDOUT. */
 int mpi_lock_give_up (mp_object *o, unsigned *depth);
-int mpi_lock_take_again (mp_object *o, unsigned depth);
+int mpi_lock_take_again (mp_object *o, unsigned depth, int64_t deadline);
 
-/* The owner bookkeeping of a word, shared by locks and seats. `mine` is private to the process: the thread of this process
-** that holds the word (or died holding it), 0: none. While it is not 0 the object has one reference more. */
-
-/* Both must agree: `mine` alone is stale in a forked child and after a thread that died, the word alone is what anybody wrote. */
-static inline int mpi_word_mine (mpi_a32 *word, mpi_a32 *mine) {
-  return mpi_load_relaxed(mine) == mpi_tid() && mpi_mutex_mine(word);
+/* A word with its claim (`mine`, shm/mutex.h) that keeps its object: while the claim is not 0 the object has one reference more. Shared by locks and
+** seats. */
+static inline int mpi_word_take (mp_object *o, mpi_a32 *word, mpi_a32 *mine, int64_t deadline) {
+  int first = 0;
+  int rc = mpi_mutex_lock(word, mine, &first, deadline);
+  if (rc >= 0 && first) mpi_object_hold(o); /* a former holder of this process that died, or whose copy we are, left its reference */
+  return rc;
 }
 
-/* Before taking a word that is not ours. One that somebody took from us by scribbling is still in our robust list; entered twice, the list
-** would be a ring. */
-static inline void mpi_word_forget (mpi_a32 *word, mpi_a32 *mine) {
-  if (__builtin_expect(mpi_load_relaxed(mine) == mpi_tid(), 0) && !mpi_mutex_mine(word)) mpi_robust_remove(word);
-}
-
-/* A former holder of this process that died, or whose copy we are, left its reference: it becomes ours. */
-static inline void mpi_word_taken (mp_object *o, mpi_a32 *mine) {
-  uint32_t before = mpi_load_relaxed(mine);
-  mpi_store_relaxed(mine, mpi_tid()); /* only the holder of the word writes it: ordered by the word */
-  if (before == 0) mpi_object_hold(o);
-}
-
-/* Unlocks; the caller's own reference outlives the call. */
+/* Unlocks; the caller's own reference outlives the call. MP_ENOTOWNER: the word had been overwritten, or is not ours. */
 static inline int mpi_word_give_back (mp_object *o, mpi_a32 *word, mpi_a32 *mine) {
-  int rc;
-  mpi_store_relaxed(mine, 0); /* first: the next holder may be another thread of this process */
-  rc = mpi_mutex_unlock(word);
-  mpi_object_unhold(o);
+  int ours = mpi_load_relaxed(mine) == mpi_tid();
+  int rc = mpi_mutex_unlock(word, mine);
+  if (ours) mpi_object_unhold(o);
   return rc;
 }
 

@@ -64,10 +64,8 @@ int mpi_seat_take (struct mpi_seats *s, int i) {
   rc = window(s, i / 2, &w);
   if (rc != 0) return rc;
   word = window_word(w, i);
-  mpi_word_forget(word, &s->mine[i]);
-  rc = mpi_mutex_lock(word, 0);
+  rc = mpi_word_take(s->o, word, &s->mine[i], 0);
   if (rc < 0) return rc == MP_ETIMEDOUT || rc == MP_EINTR || rc == MP_EDEADLK || rc == MP_ECORRUPT ? MP_EFULL : rc;
-  mpi_word_taken(s->o, &s->mine[i]);
   MPI_POINT("seat.take.taken");
   return 0;
 }
@@ -82,14 +80,15 @@ int mpi_seat_find (struct mpi_seats *s, int limit) {
 }
 
 int mpi_seat_mine (const struct mpi_seats *s, int i) {
-  return mpi_word_mine(mpi_seat_word(s, i), &s->mine[i]);
+  return mpi_mutex_held(mpi_seat_word(s, i), &s->mine[i]);
 }
 
 int mpi_seat_leave (struct mpi_seats *s, int i) {
   char *w = atomic_load(&s->windows[i / 2]);
-  if (w == NULL || !mpi_seat_mine(s, i)) return mpi_fail(MP_ENOTOWNER, "the calling thread has no place there");
+  int rc = MP_ENOTOWNER;
   MPI_POINT("seat.leave.begin");
-  return mpi_word_give_back(s->o, window_word(w, i), &s->mine[i]);
+  if (w != NULL) rc = mpi_word_give_back(s->o, window_word(w, i), &s->mine[i]);
+  return rc == 0 ? 0 : mpi_fail(rc, "the calling thread has no place there");
 }
 
 uint32_t mpi_seat_watch (const struct mpi_seats *s, int i) {

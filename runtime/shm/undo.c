@@ -179,10 +179,12 @@ static mpi_a32 *lock_word (const struct mpi_store *s) {
 static int acquire (struct mpi_store *s, int64_t deadline) {
   mpi_a32 *word = lock_word(s);
   uint64_t length;
-  int rc;
+  int first, rc;
+  if (mpi_load_relaxed(&s->mine) == mpi_tid() && s->depth > 0)
+    return mpi_fail(MP_ECORRUPT, "the container's lock was overwritten while this thread holds it");
   /* A poll does not queue up, so that it costs the holder nothing. */
   if (deadline == 0 && (mpi_load_relaxed(word) & MPI_LOCK_TID) != 0) return MP_ETIMEDOUT;
-  rc = mpi_mutex_lock(word, deadline);
+  rc = mpi_mutex_lock(word, &s->mine, &first, deadline);
   if (rc < 0) return rc;
   s->depth = 0; /* what a forked child inherited, or a dead thread left, is void */
   length = mpi_load_relaxed(&s->root->log_len);
@@ -190,7 +192,7 @@ static int acquire (struct mpi_store *s, int64_t deadline) {
     rc = rollback(s);
     trim_log(s, length < s->heap_at - s->log_at ? length : s->heap_at - s->log_at);
     if (rc != 0) {
-      (void)mpi_mutex_unlock(word);
+      (void)mpi_mutex_unlock(word, &s->mine);
       return rc;
     }
   }
@@ -198,17 +200,17 @@ static int acquire (struct mpi_store *s, int64_t deadline) {
 }
 
 int mpi_store_enter (struct mpi_store *s, int64_t deadline) {
-  int rc = mpi_mutex_mine(lock_word(s)) ? 0 : acquire(s, deadline);
+  int rc = mpi_mutex_held(lock_word(s), &s->mine) ? 0 : acquire(s, deadline);
   if (rc == 0) mpi_undo_begin(s);
   return rc;
 }
 
 void mpi_store_leave (struct mpi_store *s) {
-  if (s->depth == 0) (void)mpi_mutex_unlock(lock_word(s));
+  if (s->depth == 0) (void)mpi_mutex_unlock(lock_word(s), &s->mine);
 }
 
 int mpi_store_hold (struct mpi_store *s, int64_t deadline) {
-  if (!mpi_mutex_mine(lock_word(s))) {
+  if (!mpi_mutex_held(lock_word(s), &s->mine)) {
     int rc = acquire(s, deadline);
     if (rc != 0) return rc;
     mp_retain(&s->o); /* a held lock must stay mapped */
@@ -218,9 +220,9 @@ int mpi_store_hold (struct mpi_store *s, int64_t deadline) {
 }
 
 int mpi_store_unhold (struct mpi_store *s) {
-  if (s->depth <= 0 || !mpi_mutex_mine(lock_word(s))) return mpi_fail(MP_ENOTOWNER, "the calling thread does not hold the container");
+  if (s->depth <= 0 || mpi_load_relaxed(&s->mine) != mpi_tid()) return mpi_fail(MP_ENOTOWNER, "the calling thread does not hold the container");
   if (--s->depth > 0) return 0;
-  (void)mpi_mutex_unlock(lock_word(s));
+  (void)mpi_mutex_unlock(lock_word(s), &s->mine);
   mp_release(&s->o);
   return 0;
 }

@@ -50,6 +50,7 @@ struct mpi_store {
   uint64_t log_at;  /* first byte of the log */
   uint64_t heap_at; /* first byte of the heap, MPI_CHUNK-aligned */
   uint64_t heap_end;
+  mpi_a32 mine; /* the lock's claim (shm/mutex.h) */
   /* The holder's. */
   uint64_t log; /* length, as this change has made it */
   int err;
