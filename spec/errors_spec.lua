@@ -32,6 +32,19 @@ describe("mp.Error", function()
     assert.equal("error: a.lua:3: boom", "error: " .. mp.Error("error", "a.lua:3: boom"))
   end)
 
+  it("is of one of the kinds that there are: others are misuse, so that a typing error is not a silent no", function()
+    for _, kind in ipairs { "error", "died", "timeout", "encode", "sandbox", "memory", "cpu", "wall" } do
+      assert.is_true(mp.is_error(mp.Error(kind, "m"), kind))
+    end
+    local _, text = pcall(function() mp.Error("nonsense") end)
+    assert.matches("errors_spec.lua:%d+: mp.Error: there is no kind 'nonsense'", text)
+    assert.error_matches(function() mp.Error { kind = "dead", message = "m" } end, "no kind 'dead'")
+    assert.error_matches(function() mp.Error(3) end, "kind must be a string, not a number")
+    assert.error_matches(function() mp.Error({ message = "m" }, "n") end, "or one table")
+    assert.error_matches(function() mp.is_error(mp.Error("died"), "dead") end, "is_error: there is no kind 'dead'")
+    assert.error_matches(function() mp.is_error(1, 3) end, "string expected, got number")
+  end)
+
   it("is recognised by mp.is_error, with or without a kind", function()
     local e = mp.Error("timeout", "late")
     assert.is_true(mp.is_error(e))

@@ -80,6 +80,10 @@ describe("a list", function()
     assert.is_true(mp.is_error(e, "encode"))
     assert.equal(7, #l)
     misuse({ "extend" }, function() l:extend(5) end)
+    misuse({ "mp.List", "no key 'x'" }, function() mp.List { 1, x = 2 } end)
+    misuse({ "mp.List", "no key '1.5'" }, function() mp.List { 1, [1.5] = 2 } end)
+    misuse({ "extend", "no key '9'" }, function() l:extend { 1, [9] = 2 } end)
+    assert.same({ 1, 2 }, mp.List(table.pack(1, 2)):copy())
     local t = {}
     for i = 1, 20000 do t[i] = { i } end
     l:extend(t)

@@ -123,6 +123,17 @@ for _, kind in ipairs { "Lock", "RLock" } do
       assert.is_false(l:locked())
     end)
 
+    it("tells a guard that its last holder died, once", function()
+      local l = new()
+      code(child(function() l:acquire() os.exit(0) end))
+      do
+        local _ <close>, how = l:guard()
+        assert.equal("abandoned", how)
+      end
+      assert.equal(1, select("#", l:guard()))
+      l:release()
+    end)
+
     it("with keeps the traceback of an error and may yield", function()
       local l = new()
       local _, trace = xpcall(l.with, debug.traceback, l, function() error "deep" end)

@@ -77,6 +77,22 @@ describe("a thread", function()
     end
   end)
 
+  it("that is interrupted or ended before it begins is told so by what it was to run", function()
+    for _ = 1, 20 do
+      local th = started(function() while true do end end)
+      th:interrupt()
+      assert.is_true(th:join(20))
+      assert.equal(1, th.exitcode)
+      assert.equal("error", th.error.kind)
+      assert.matches("interrupted!", th.error.message, 1, true)
+      th = started(function() while true do pcall(mp.sleep, 60) end end)
+      th:terminate()
+      assert.is_true(th:join(20))
+      assert.equal(-15, th.exitcode)
+      assert.equal("thread " .. th.name .. " was stopped", th.error.message)
+    end
+  end)
+
   it("is stopped by terminate though it catches everything", function()
     local ready = mp.Event()
     local th = started { target = function(r)

@@ -52,7 +52,8 @@ Error.__metatable = "mp.Error"
 -- mp.Error(kind, message) or mp.Error{ kind =, message =, ... }
 function mp.Error(kind, message)
   local t = kind
-  if type(kind) ~= "table" then t = { kind = kind, message = message } end
+  if type(kind) ~= "table" then t = { kind = kind, message = message }
+  elseif message ~= nil then error(where() .. "mp.Error: a kind and a message expected, or one table", 0) end
   local e = { kind = "error" }
   for key, value in next, t do
     local want = fields[key]
@@ -62,6 +63,7 @@ function mp.Error(kind, message)
     end
     e[key] = value
   end
+  if not core.is_kind(e.kind) then error(where() .. format("mp.Error: there is no kind '%s'", e.kind), 0) end
   if e.message == nil then
     local ok, text = pcall(tostring, e.value)
     e.message = ok and e.value ~= nil and text or "unknown error"

@@ -154,6 +154,7 @@ int mpl_child_run (lua_State *L) {
     running.L = T;
   }
   mpl_child_let();
+  if (!main_thread) mpl_thread_begins();
   rc = lua_pcall(T, n, LUA_MULTRET, 1);
   if (was_held) mpl_child_hold(); /* what comes after the end is for nobody */
   if (main_thread) running = before;

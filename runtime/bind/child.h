@@ -18,7 +18,8 @@ void mpl_child_signals (lua_State *L);
 void mpl_child_hold (void);
 void mpl_child_let (void);
 
-/* In a thread of ours whose function was left because it was asked to end: what made it leave stops here. Else nothing. */
+/* In a thread of ours: a function begins that a request to stop is for; it was left, perhaps because of one, which stops here. */
+void mpl_thread_begins (void);
 void mpl_thread_left (void);
 
 /* Lua: run(f, ...) -> true, results... | false, error value, traceback or nil */

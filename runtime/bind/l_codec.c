@@ -88,10 +88,27 @@ static int l_register (lua_State *L) {
   return 1;
 }
 
+/* core.is_kind(v): is it one of the kinds of mp.Error? */
+static int l_is_kind (lua_State *L) {
+  static const char *const kinds[] = {"error", "died", "timeout", "encode", "sandbox", "memory", "cpu", "wall", NULL};
+  const char *s = lua_type(L, 1) == LUA_TSTRING ? lua_tostring(L, 1) : "";
+  int i;
+  for (i = 0; kinds[i] != NULL && strcmp(kinds[i], s) != 0;) i++;
+  lua_pushboolean(L, kinds[i] != NULL);
+  return 1;
+}
+
 static int l_is_error (lua_State *L) {
   luaL_checkany(L, 1);
-  if (!lua_isnoneornil(L, 2)) (void)luaL_checkstring(L, 2);
   lua_settop(L, 2);
+  if (!lua_isnil(L, 2)) {
+    luaL_checktype(L, 2, LUA_TSTRING);
+    lua_pushcfunction(L, l_is_kind);
+    lua_pushvalue(L, 2);
+    lua_call(L, 1, 1);
+    if (!lua_toboolean(L, -1)) return luaL_error(L, "is_error: there is no kind '%s'", lua_tostring(L, 2));
+    lua_settop(L, 2);
+  }
   if (mpl_iserror(L, 1)) {
     lua_pushliteral(L, "kind");
     (void)lua_rawget(L, 1);
@@ -108,7 +125,8 @@ static int l_script_line (lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg core_functions[] = {{"script_line", l_script_line}, {"encode", l_encode}, {"decode", l_decode}, {"measure", l_measure}, {NULL, NULL}};
+static const luaL_Reg core_functions[] = {{"script_line", l_script_line}, {"encode", l_encode}, {"decode", l_decode}, {"measure", l_measure}, {"is_kind", l_is_kind},
+                                          {NULL, NULL}};
 static const luaL_Reg mp_functions[] = {{"register", l_register}, {"is_error", l_is_error}, {NULL, NULL}};
 
 extern int mpl_open_codec (lua_State *L);

@@ -42,12 +42,13 @@ static mp_object *check (lua_State *L, int arg, mp_object **lock) {
   return o;
 }
 
-static void acquire_for_ever (lua_State *L, int arg, const char *function) {
+static int acquire_for_ever (lua_State *L, int arg, const char *function) {
   mp_object *lock;
   int rc;
   (void)check(L, arg, &lock);
   MPL_WAIT(L, rc, mp_lock_acquire(lock, MP_NEVER));
   if (rc < 0) (void)mpl_raise(L, function, rc);
+  return rc;
 }
 
 static int release_at (lua_State *L, int arg) {

@@ -141,12 +141,28 @@ static void pack_item (lua_State *L, struct pack *b, const struct mpi_item *v) {
   b->size = need;
 }
 
+/* A list has no other keys than 1 to its length, and perhaps n: others are not dropped without a word. */
+static void refuse_other_keys (lua_State *L, int idx, lua_Integer n, const char *function) {
+  if (luaL_getmetafield(L, idx, "__len") != LUA_TNIL || luaL_getmetafield(L, idx, "__index") != LUA_TNIL) { /* it says itself what is in it */
+    lua_pop(L, 1);
+    return;
+  }
+  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+    int whole = lua_isinteger(L, -2);
+    lua_Integer i = whole ? lua_tointeger(L, -2) : 0;
+    if (whole ? i >= 1 && i <= n : lua_type(L, -2) == LUA_TSTRING && strcmp(lua_tostring(L, -2), "n") == 0) continue;
+    lua_pushvalue(L, -2);
+    (void)mpl_misuse(L, function, "a list has no key '%s'", luaL_tolstring(L, -1, NULL));
+  }
+}
+
 /* The elements of the table at idx, packed; pushes what holds them. The item's bytes may lie in the parcel, and making room may run
 ** a finalizer that encodes: so room for a coded item is made before it is encoded again. */
 static struct pack pack_table (lua_State *L, int idx, lua_Integer *n, const char *function) {
   struct pack b = {NULL, 0, 0, 0};
   lua_Integer i;
   *n = luaL_len(L, idx);
+  refuse_other_keys(L, idx, *n, function);
   lua_pushnil(L);
   b.slot = lua_gettop(L);
   for (i = 1; i <= *n; i++) {

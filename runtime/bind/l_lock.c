@@ -29,11 +29,14 @@ static void push_guard (lua_State *L, int arg) {
 }
 
 int mpl_guard (lua_State *L, mpl_acquire_fn acquire, mpl_release_fn release) {
+  int rc;
   lua_settop(L, 1);
   push_guard(L, 1);
-  acquire(L, 1, "guard");
+  rc = acquire(L, 1, "guard");
   ((struct guard *)lua_touserdata(L, 2))->release = release;
-  return 1;
+  if (rc != MP_ABANDONED) return 1;
+  lua_pushliteral(L, "abandoned");
+  return 2;
 }
 
 static int with_results (lua_State *L, int status, lua_KContext ctx) {
@@ -49,7 +52,7 @@ int mpl_with (lua_State *L, mpl_acquire_fn acquire, mpl_release_fn release) {
   lua_insert(L, 2);
   n = lua_gettop(L) - 3;
   lua_toclose(L, 2);
-  acquire(L, 1, "with");
+  (void)acquire(L, 1, "with"); /* whoever must know that it was abandoned uses acquire or guard */
   ((struct guard *)lua_touserdata(L, 2))->release = release;
   lua_callk(L, n, LUA_MULTRET, 0, with_results);
   return with_results(L, LUA_OK, 0);
@@ -75,11 +78,12 @@ static inline mp_object *check_lock (lua_State *L, int arg) {
   return __builtin_expect(o != NULL && mpi_is_lock(o), 1) ? o : no_lock(L, arg);
 }
 
-static void acquire_for_ever (lua_State *L, int arg, const char *function) {
+static int acquire_for_ever (lua_State *L, int arg, const char *function) {
   mp_object *o = check_lock(L, arg);
   int rc = mp_lock_acquire(o, 0);
   if (rc == MP_ETIMEDOUT) MPL_WAIT(L, rc, mp_lock_acquire(o, MP_NEVER));
   if (rc < 0) (void)mpl_raise(L, function, rc);
+  return rc;
 }
 
 static int release_at (lua_State *L, int arg) {

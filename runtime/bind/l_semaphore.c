@@ -18,11 +18,12 @@ static const luaL_Reg methods[] = {{"acquire", l_acquire}, {"release", l_release
                                    {"guard", l_guard},     {"with", l_with},       {NULL, NULL}};
 static const mpl_type semaphore_type = {MPI_T_SEMAPHORE, "mp.Semaphore", methods, NULL, NULL, NULL, describe};
 
-static void acquire_for_ever (lua_State *L, int arg, const char *function) {
+static int acquire_for_ever (lua_State *L, int arg, const char *function) {
   mp_object *o = mpl_check(L, arg, &semaphore_type);
   int rc = mp_semaphore_acquire(o, 0);
   if (rc == MP_ETIMEDOUT) MPL_WAIT(L, rc, mp_semaphore_acquire(o, MP_NEVER));
   if (rc < 0) (void)mpl_raise(L, function, rc);
+  return rc;
 }
 
 static int release_at (lua_State *L, int arg) {

@@ -12,8 +12,8 @@
 #include "bind/udata.h"
 #include "shm/lock.h"
 
-/* Acquires the object at `arg` or raises, naming `function`. */
-typedef void (*mpl_acquire_fn) (lua_State *L, int arg, const char *function);
+/* Acquires the object at `arg` or raises, naming `function`: 0, MP_ABANDONED. */
+typedef int (*mpl_acquire_fn) (lua_State *L, int arg, const char *function);
 /* Releases it; pushes results and gives their number, or raises. */
 typedef int (*mpl_release_fn) (lua_State *L, int arg);
 

@@ -2,6 +2,7 @@
 ** Stopping  a request comes as a signal to the one thread (proc/thread.h). Its handler sets the hook of every Lua thread of the state: they are
 **           known from the allocator, which is told when one is made (a thread's block has our links before it, and is recognised by
 **           its address, 8 modulo 16). An interruption raises once; an end raises until the function is left, so that no pcall eats it.
+**           Both are for the function: what comes before it begins waits for it, what comes after it has ended is for nobody.
 ** Threads   each state is used by its thread alone. A handle's userdata belongs to the state that made it.
 */
 #include <stdatomic.h>
@@ -38,6 +39,7 @@ struct state { /* of one OS thread; on its stack */
   struct link *embryo;
   lua_State *L;
   mpi_thread_handle *t;
+  volatile sig_atomic_t inside; /* how many functions run, one in the other, that a request may stop */
   int exit_code; /* asked for by os.exit; -1: not */
   int left;      /* the function was left because of a request to end */
 };
@@ -55,6 +57,7 @@ static void arm (lua_State *L) {
 static void arm_all (void *ud) {
   struct state *s = ud;
   struct link *n;
+  if (!s->inside) return;
   for (n = &s->first; n != NULL; n = n->next)
     if (n->L != NULL) arm(n->L);
 }
@@ -125,11 +128,21 @@ static int l_exit (lua_State *L) {
   return luaL_error(L, "stopped");
 }
 
+void mpl_thread_begins (void) {
+  if (mine == NULL) return;
+  mine->inside = mine->inside + 1;
+  order();
+  if (atomic_load(&mine->t->request) != MPI_STOP_NONE) arm_all(mine); /* asked before it could be */
+}
+
 void mpl_thread_left (void) {
-  if (mine == NULL || atomic_load(&mine->t->request) != MPI_STOP_END) return;
-  atomic_store(&mine->t->request, MPI_STOP_NONE);
+  if (mine == NULL) return;
+  mine->inside = mine->inside - 1;
+  order();
+  if (mine->inside) return; /* the one around it is to be left too */
+  if (atomic_load(&mine->t->request) == MPI_STOP_END) mine->left = 1;
   disarm_all(mine);
-  mine->left = 1;
+  atomic_store(&mine->t->request, MPI_STOP_NONE);
 }
 
 /* thread_settle() -> nil, or the exit code that was asked for (-15: by terminate) */
@@ -157,7 +170,6 @@ static int l_main (lua_State *L) {
   return 1;
 }
 
-/* The hooks of a request that comes too early or too late find no function to leave. */
 static int run (mpi_thread_handle *t) {
   struct state s;
   int code = 1;
@@ -174,11 +186,9 @@ static int run (mpi_thread_handle *t) {
   t->ud = &s; /* cppcheck-suppress autoVariables ; until `poked` is NULL again, below */
   order();
   t->poked = arm_all;
-  if (atomic_load(&t->request) != MPI_STOP_NONE) arm_all(&s); /* asked before we could be */
   lua_pushcfunction(s.L, l_main);
   lua_pushlightuserdata(s.L, &s);
   if (lua_pcall(s.L, 1, 1, 0) == LUA_OK) code = (int)lua_tointeger(s.L, -1);
-  else if (atomic_load(&t->request) == MPI_STOP_END) code = -15;
   else {
     (void)fprintf(stderr, "mp: a thread could not begin: %s\n", luaL_tolstring(s.L, -1, NULL));
     lua_pop(s.L, 1);

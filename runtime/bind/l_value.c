@@ -96,11 +96,12 @@ static mp_object *lock_of (lua_State *L, int arg, const char *function) {
   return o;
 }
 
-static void acquire (lua_State *L, int arg, const char *function) {
+static int acquire (lua_State *L, int arg, const char *function) {
   mp_object *o = lock_of(L, arg, function);
   int rc;
   MPL_WAIT(L, rc, mp_lock_acquire(o, MP_NEVER));
   if (rc < 0) (void)mpl_raise(L, function, rc);
+  return rc;
 }
 
 static int release (lua_State *L, int arg) {
