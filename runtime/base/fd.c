@@ -105,14 +105,14 @@ int mpi_fd_recv (int sock, void *data, size_t size, size_t *got, int *fds, int *
   struct msghdr msg = {0};
   struct cmsghdr *c;
   int room = *nfds;
-  int count = 0;
+  int count = 0, resets = 0;
   ssize_t n;
   msg.msg_iov = &iov;
   msg.msg_iovlen = 1;
   msg.msg_control = &control;
   msg.msg_controllen = sizeof control;
   do n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | flags);
-  while (n < 0 && errno == EINTR);
+  while (n < 0 && (errno == EINTR || (errno == ECONNRESET && resets++ == 0))); /* a peer that ended with records unread; its own come after */
   if (n < 0) {
     if (errno == EAGAIN) return MP_EEMPTY;
     if (errno == ECONNRESET) return MP_EEOF;

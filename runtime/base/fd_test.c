@@ -102,6 +102,21 @@ TEST("a full socket says so and a peer that is gone is told, without SIGPIPE", .
   mpi_fd_close(&sv[0]);
 }
 
+TEST("what a peer has sent is received although it ended with records unread", .clean = 1) {
+  int sv[2], n = 0;
+  char data[8];
+  size_t size = 0;
+  pair(sv);
+  CHECK_OK(mpi_fd_send(sv[0], "for you", 7, NULL, 0));
+  CHECK_OK(mpi_fd_send(sv[1], "last", 4, NULL, 0));
+  mpi_fd_close(&sv[1]);
+  CHECK_OK(mpi_fd_recv(sv[0], data, sizeof data, &size, NULL, &n, 0));
+  CHECK_EQ(size, 4);
+  CHECK_MEM(data, "last", 4);
+  CHECK_EQ(mpi_fd_recv(sv[0], data, sizeof data, &size, NULL, &n, 0), MP_EEOF);
+  mpi_fd_close(&sv[0]);
+}
+
 TEST("raises its own limit of open files before it gives up") {
   struct rlimit r;
   int fd[200];
