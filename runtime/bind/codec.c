@@ -59,8 +59,10 @@ static void new_table (lua_State *L, int t, int which, const char *mode) {
   lua_rawseti(L, t, which);
 }
 
+/* The references are never given back: a state has one codec. */
 static struct mpl_codec *make (lua_State *L) {
   struct mpl_codec *c;
+  int i;
   luaL_checkstack(L, 8, NULL);
   c = lua_newuserdatauv(L, sizeof *c, 1);
   memset(c, 0, sizeof *c);
@@ -86,6 +88,10 @@ static struct mpl_codec *make (lua_State *L) {
   (void)luaL_newmetatable(L, "mp.Error");
   c->error_meta = lua_topointer(L, -1);
   lua_pop(L, 1);
+  for (i = 0; i < MPL_KNOWN; i++) { /* all at once: so many that they come into the registry's array part */
+    lua_pushboolean(L, 0);
+    c->known[i].ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  }
   lua_rawsetp(L, LUA_REGISTRYINDEX, &codec_key);
   return c;
 }
@@ -109,9 +115,10 @@ struct mpl_codec *mpl_codec_of (lua_State *L) {
 /* The same, quicker when p is the parcel that this thread has just been given. */
 struct mpl_codec *mpl_codec_for (lua_State *L, const struct mpl_parcel *p) {
   struct mpl_codec *c = last.codec;
-  if (last.epoch == atomic_load_explicit(&epoch, memory_order_relaxed) && c->levels[c->depth < MPL_LEVELS ? c->depth : 0] != NULL &&
-      p == &c->levels[c->depth < MPL_LEVELS ? c->depth : 0]->out)
-    return c;
+  if (last.epoch == atomic_load_explicit(&epoch, memory_order_relaxed)) {
+    const struct mpl_level *v = c->levels[c->depth < MPL_LEVELS ? c->depth : 0];
+    if (v != NULL && (p == &v->out || p == &v->in)) return c;
+  }
   return mpl_codec_of(L);
 }
 
@@ -131,6 +138,29 @@ void mpl_codec_set (lua_State *L, int which, int idx) {
   lua_pushvalue(L, -3);
   lua_rawseti(L, -2, which);
   lua_pop(L, 3);
+}
+
+/* ---- strings that come again and again ---- */
+
+_Static_assert(MPL_KNOWN == 64, "the index is the highest six bits of a hash");
+
+void mpl_push_unknown (lua_State *L, struct mpl_known *k, const unsigned char *s, size_t len, uint64_t a, uint64_t b) {
+  if (k->a == a && k->b == b && k->len == len) { /* somebody wrote over our place in the registry */
+    lua_pop(L, 1);
+    k->len = 0;
+  }
+  lua_pushlstring(L, (const char *)s, len);
+  if (k->next_a == a && k->next_b == b && k->next_len == len) {
+    lua_pushvalue(L, -1);
+    k->len = 0;
+    lua_rawseti(L, LUA_REGISTRYINDEX, k->ref);
+    k->a = a;
+    k->b = b;
+    k->len = (unsigned char)len;
+  }
+  k->next_a = a;
+  k->next_b = b;
+  k->next_len = (unsigned char)len;
 }
 
 /* ---- levels ---- */

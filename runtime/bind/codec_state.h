@@ -7,6 +7,7 @@
 #define MPL_CODEC_STATE_H
 
 #include <stdint.h>
+#include <string.h>
 
 #include "bind/codec.h"
 
@@ -40,6 +41,15 @@ struct mpl_level {
   const char *live;
 };
 
+#define MPL_KNOWN 64      /* strings; a power of two */
+#define MPL_KNOWN_MOST 16 /* bytes */
+struct mpl_known { /* a string that came twice: it is pushed from the registry instead of being hashed and looked for. Its bytes are `a`, `b`, `len` */
+  uint64_t a, b;
+  uint64_t next_a, next_b; /* what came last: if it comes again, it takes the place */
+  unsigned char len, next_len;
+  int ref; /* in the registry */
+};
+
 struct mpl_codec {
   struct mpl_level *levels[MPL_LEVELS];
   int depth; /* levels in use, some perhaps by frames that are gone */
@@ -52,6 +62,7 @@ struct mpl_codec {
   unsigned char *scratch; /* a function's dump in the making */
   size_t scratch_used, scratch_room;
   int anchored;
+  struct mpl_known known[MPL_KNOWN];
 };
 
 /* The integer keys of the codec userdata's user value, a table. */
@@ -91,6 +102,32 @@ static inline uint32_t mpl_address_hash (const void *p) {
 static inline int mpl_maybe_named (const struct mpl_codec *c, const void *p) {
   uint32_t h = mpl_address_hash(p) >> 19; /* 13 bits */
   return c->filter[h >> 3] & (1u << (h & 7));
+}
+
+void mpl_push_unknown (lua_State *L, struct mpl_known *k, const unsigned char *s, size_t len, uint64_t a, uint64_t b);
+
+/* Pushes a string that is likely to have been here before: a field's name. */
+static inline void mpl_push_known (lua_State *L, struct mpl_codec *c, const unsigned char *s, size_t len) {
+  uint64_t a = 0, b = 0;
+  struct mpl_known *k;
+  if (len - 1 >= MPL_KNOWN_MOST) { /* 0 too */
+    lua_pushlstring(L, (const char *)s, len);
+    return;
+  }
+  if (len >= 8) {
+    memcpy(&a, s, 8);
+    memcpy(&b, s + len - 8, 8);
+  } else if (len >= 4) {
+    uint32_t x, y;
+    memcpy(&x, s, 4);
+    memcpy(&y, s + len - 4, 4);
+    a = (uint64_t)y << 32 | x;
+  } else {
+    a = s[0] | (uint32_t)s[len / 2] << 8 | (uint32_t)s[len - 1] << 16;
+  }
+  k = &c->known[((a ^ (b + len)) * 0x9e3779b97f4a7c15u) >> 58];
+  if (k->a == a && k->b == b && k->len == len && lua_rawgeti(L, LUA_REGISTRYINDEX, k->ref) == LUA_TSTRING) return;
+  mpl_push_unknown(L, k, s, len, a, b);
 }
 
 /* Where the script called us: "script.lua:12: " (or ""), and the name of the running C function: "queue:put". Push one string each. */

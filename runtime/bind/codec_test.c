@@ -314,3 +314,91 @@ TEST("what waits in a parcel is not touched by a hook that sends") {
   CHECK(mpl_parcel_out(L) == waiting);
   lua_close(L);
 }
+
+/* ---- the short ways ---- */
+
+static const char *const tables[] = {
+  "{}", "{1}", "{1, 2, 3}", "{x = 1}", "{id = 1, name = 'food', n = 3.5}", "{1, 2, x = 3}", "{[2] = 1}", "{[1.5] = 1}", "{[true] = 1}", "{[0] = 1, [-1] = 2}",
+  "{true, false, 'x', -1, 1.5, -0.0, 1 << 40, math.mininteger, 1/0}", "{1, nil, 3}", "{a = '', [''] = 1}", "{s = ('x'):rep(31), t = ('x'):rep(32), u = ('x'):rep(70000)}",
+  "many(15)", "many(16)", "many(17)", "many(64)", "many(65)", "many(300)", "list(15)", "list(16)", "list(64)", "list(65)", "list(70000)", NULL};
+
+TEST("a flat table is written and read alike by the short way and by the long one") {
+  lua_State *L = open_state();
+  int i;
+  eval(L, "function list(n) local t = {} for i = 1, n do t[i] = i end return t end\n"
+          "function many(n) local t = {} for i = 1, n do t['k' .. i] = i % 2 == 0 and i or 'v' .. i end return t end\n"
+          "function same(a, b) if type(a) ~= 'table' then return math.type(a) == math.type(b) and a == b end\n"
+          "for k, v in pairs(a) do if not same(v, b[k]) then return false end end\n"
+          "for k in pairs(b) do if a[k] == nil then return false end end return true end return 1");
+  for (i = 0; tables[i] != NULL; i++) {
+    struct mpl_parcel *p;
+    char code[300];
+    char *flat;
+    size_t n;
+    (void)snprintf(code, sizeof code, "v = %s return v", tables[i]);
+    eval(L, code);
+    p = mpl_parcel_out(L);
+    mpl_encode(L, -1, p);
+    n = p->size;
+    flat = malloc(n);
+    CHECK(flat != NULL);
+    memcpy(flat, p->data, n);
+    mpl_decode(L, arrive(L, p), 0);
+    lua_setglobal(L, "r");
+    eval(L, "return same(v, r)");
+    if (!lua_toboolean(L, -1)) FAIL("%s came back as something else", tables[i]);
+    eval(L, "return {v}");
+    p = mpl_parcel_out(L);
+    mpl_encode(L, -1, p);
+    if (p->size != n + 1 || p->data[0] != 0x91 || memcmp(p->data + 1, flat, n) != 0) FAIL("%s: other bytes", tables[i]);
+    mpl_decode(L, arrive(L, p), 0);
+    lua_setglobal(L, "r");
+    eval(L, "return same({v}, r)");
+    if (!lua_toboolean(L, -1)) FAIL("{%s} came back as something else", tables[i]);
+    free(flat);
+    lua_settop(L, 0);
+  }
+  lua_close(L);
+}
+
+TEST("a flat table that is cut off or followed by bytes is an error, wherever") {
+  lua_State *L = open_state();
+  struct mpl_parcel *out, *in;
+  size_t n;
+  eval(L, "return {id = 1, name = 'food', n = 3.5}");
+  out = mpl_parcel_out(L);
+  mpl_encode(L, -1, out);
+  for (n = 1; n < out->size; n++) {
+    in = arrive(L, out);
+    in->size = n;
+    CHECK_EQ(try_decode(L, in, 0), LUA_ERRRUN);
+    CHECK(mpl_iserror(L, -1));
+    lua_pop(L, 1);
+  }
+  in = arrive(L, out);
+  CHECK_OK(mpl_parcel_reserve(in, out->size + 1, 0));
+  in->data[in->size++] = 1;
+  CHECK_EQ(try_decode(L, in, 0), LUA_ERRRUN);
+  CHECK_EQ(lua_gettop(L), 2); /* the table, and the error alone */
+  lua_close(L);
+}
+
+TEST("strings that come again and again stay what they are, whatever else comes and whoever writes into the registry") {
+  lua_State *L = open_state();
+  int i, turn;
+  eval(L, "names = {} for i = 1, 2000 do names[i] = ('%d'):rep(i % 5 + 1):format(i, i, i, i, i):sub(1, i % 19) end\n"
+          "q = mp.Queue() function turn() for i, s in ipairs(names) do for n = 1, 3 do q:put {[s] = s, x = i}\n"
+          "local t = q:get() if t[s] ~= s or t.x ~= i and s ~= 'x' or next(t, next(t, next(t))) then error(s) end end end end return 1");
+  for (turn = 0; turn < 3; turn++) {
+    eval(L, "turn() return 1");
+    for (i = 1; i < 200; i++) { /* a library that writes where it has no business */
+      if (lua_rawgeti(L, LUA_REGISTRYINDEX, i) == LUA_TSTRING) {
+        if (turn == 0) lua_pushnil(L);
+        else lua_pushinteger(L, i);
+        lua_rawseti(L, LUA_REGISTRYINDEX, i);
+      }
+      lua_pop(L, 1);
+    }
+  }
+  lua_close(L);
+}

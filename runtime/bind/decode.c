@@ -420,7 +420,7 @@ static inline int quick_value (struct dec *d) {
     }
     if (c >= 0xa0 && c < 0xc0 && left > (c & 31u)) {
       d->at = at + 1 + (c & 31u);
-      lua_pushlstring(d->L, (const char *)at + 1, c & 31u);
+      mpl_push_known(d->L, d->c, at + 1, c & 31u);
       return 1;
     }
     if (c == 0xcb && left >= 9) {
@@ -485,7 +485,7 @@ static int step_map (struct dec *d) {
     const unsigned char *at = d->at;
     if (at < d->end && *at >= 0xa0 && *at < 0xc0 && (size_t)(d->end - at) > (*at & 31u)) { /* a short string */
       d->at = at + 1 + (*at & 31u);
-      lua_pushlstring(L, (const char *)at + 1, *at & 31u);
+      mpl_push_known(L, d->c, at + 1, *at & 31u);
     } else {
       if (!value(d)) {
         d->v->frames[me].flag = 1;
@@ -703,6 +703,69 @@ static void run (struct dec *d) {
   }
 }
 
+/* ---- flat tables ---- */
+
+/* A scalar of a few bytes; NULL: something else, or cut off. */
+static inline const unsigned char *short_scalar (lua_State *L, struct mpl_codec *c, const unsigned char *at, const unsigned char *end) {
+  size_t left = (size_t)(end - at);
+  unsigned b;
+  if (left == 0) return NULL;
+  b = *at;
+  if (b < 0x80) {
+    lua_pushinteger(L, (lua_Integer)b);
+    return at + 1;
+  }
+  if (b >= 0xa0 && b < 0xc0 && left > (b & 31u)) {
+    mpl_push_known(L, c, at + 1, b & 31u);
+    return at + 1 + (b & 31u);
+  }
+  if (b == 0xcb && left >= 9) {
+    uint64_t bits = mpi_get64(at + 1);
+    double f;
+    memcpy(&f, &bits, 8);
+    lua_pushnumber(L, f);
+    return at + 9;
+  }
+  if (b >= 0xc2) {
+    struct mpi_item it;
+    const unsigned char *next = mpi_wire_get(at, end, &it);
+    if (next == NULL) return NULL;
+    switch (it.kind) {
+      case MPI_W_BOOL: lua_pushboolean(L, (int)it.u.i); return next;
+      case MPI_W_INT: lua_pushinteger(L, (lua_Integer)it.u.i); return next;
+      case MPI_W_FLOAT: lua_pushnumber(L, it.u.f); return next;
+      case MPI_W_STR: lua_pushlstring(L, (const char *)it.data, it.len); return next;
+      default: return NULL;
+    }
+  }
+  return NULL;
+}
+
+/* A small table that holds nothing but scalars needs no frames and no numbers. 1: pushed; 0: it is something else or malformed, and nothing has
+** happened. Finalizers may run: the parcel is held. */
+static int flat_table (lua_State *L, struct mpl_codec *c, const unsigned char *at, const unsigned char *end) {
+  int map = *at < 0x90, top = lua_gettop(L);
+  unsigned i, n = *at++ & 15u;
+  if ((size_t)(end - at) < (map ? 2 * n : n) || !lua_checkstack(L, 8)) return 0;
+  if (map) lua_createtable(L, 0, (int)n);
+  else lua_createtable(L, (int)n, 0);
+  for (i = 1; i <= n; i++) {
+    if (map) {
+      if (at == end || (*at & 0xe0u) != 0xa0u || (size_t)(end - at) <= (*at & 31u)) goto other;
+      mpl_push_known(L, c, at + 1, *at & 31u);
+      at += 1 + (*at & 31u);
+    }
+    at = short_scalar(L, c, at, end);
+    if (at == NULL) goto other;
+    if (map) lua_rawset(L, -3);
+    else lua_rawseti(L, -2, (lua_Integer)i);
+  }
+  if (at == end) return 1;
+other:
+  lua_settop(L, top);
+  return 0;
+}
+
 /* ---- whole messages ---- */
 
 static void decode_deep (struct dec *d) {
@@ -772,8 +835,12 @@ void mpl_decode (lua_State *L, struct mpl_parcel *p, unsigned flags) {
   d.top = lua_gettop(L);
   d.flags = flags;
   d.inner = d.failed = 0;
-  d.c = mpl_codec_of(L);
+  d.c = mpl_codec_for(L, p);
   d.v = mpl_level_enter(L, d.c, __builtin_frame_address(0));
+  if (p->nfds == 0 && p->size > 0 && *d.at >= 0x80 && *d.at < 0xa0 && flat_table(L, d.c, d.at, d.end)) {
+    mpl_level_leave(d.c);
+    return;
+  }
   if (p->nfds == 0) {
     decode_deep(&d);
   } else { /* whatever raises, the descriptors are ours to close */
