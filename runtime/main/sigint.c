@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "main/hooks.h"
+#include "main/small.h"
 #include "proc/child.h"
 
 #define PATIENCE_NS 1000000000 /* a SIGINT this long after the one that is pending ... */
@@ -27,7 +28,7 @@ struct node {
   lua_State *L;
 };
 
-#define BLOCK_MARK 8
+#define BLOCK_MARK MPI_SMALL_MARK /* small blocks have it too, but a thread is larger than they are */
 _Static_assert(sizeof(struct node) % 16 == BLOCK_MARK, "a thread's block is recognised by its alignment");
 _Static_assert(_Alignof(max_align_t) == 16, "malloc must give multiples of 16");
 
@@ -99,7 +100,9 @@ static void unlink_node (struct node *n) {
 /* A thread's block starts with the extra space, as lua_getextraspace has it. It is zeroed: between its allocation and the end of
 ** its construction the handler may see it, and then finds no call and no hook in it. */
 static void *new_thread (size_t size) {
-  struct node *n = calloc(1, sizeof(struct node) + size);
+  struct node *n;
+  if (size <= MPI_SMALL_MOST) return malloc(size); /* no Lua that we know: mpi_sigint_watch will see */
+  n = calloc(1, sizeof(struct node) + size);
   if (n == NULL) return NULL;
   n->L = (lua_State *)(void *)((char *)(n + 1) + LUA_EXTRASPACE);
   embryo = n;
@@ -118,18 +121,40 @@ static size_t aligned (size_t size) {
   return size < 16 ? 16 : size;
 }
 
+static void *new_block (size_t size) {
+  void *b = size <= MPI_SMALL_MOST ? mpi_small_get(size) : NULL;
+  return b != NULL ? b : malloc(aligned(size));
+}
+
+/* A small block grows: into another one. A request for less than there is must not fail. */
+static void *resize_small (void *ptr, size_t osize, size_t nsize) {
+  void *b;
+  if (nsize <= osize || (nsize + 15) / 16 == (osize + 15) / 16) return ptr;
+  b = new_block(nsize);
+  if (b == NULL) return NULL;
+  memcpy(b, ptr, osize);
+  mpi_small_put(ptr, osize);
+  return b;
+}
+
 /* The next request after a thread's own is for its stack: by then all fields that lua_sethook looks at are set. A thread's block is
 ** never resized. luaL_newstate's own allocator is realloc and free too, so what the state has already may come here. */
 static void *watching_alloc (void *ud, void *ptr, size_t osize, size_t nsize) {
   (void)ud;
-  if (embryo != NULL) link_embryo();
-  if (nsize == 0) {
-    if ((uintptr_t)ptr & BLOCK_MARK) free_thread(ptr);
-    else free(ptr);
+  if (__builtin_expect(embryo != NULL, 0)) link_embryo();
+  if (ptr == NULL) {
+    if (nsize == 0) return NULL;
+    return __builtin_expect(osize == LUA_TTHREAD, 0) ? new_thread(nsize) : new_block(nsize);
+  }
+  if (((uintptr_t)ptr & BLOCK_MARK) && osize <= MPI_SMALL_MOST) {
+    if (nsize != 0) return resize_small(ptr, osize, nsize);
+    mpi_small_put(ptr, osize);
     return NULL;
   }
-  if (ptr != NULL) return realloc(ptr, aligned(nsize));
-  return osize == LUA_TTHREAD ? new_thread(nsize) : malloc(aligned(nsize));
+  if (nsize != 0) return realloc(ptr, aligned(nsize));
+  if ((uintptr_t)ptr & BLOCK_MARK) free_thread(ptr);
+  else free(ptr);
+  return NULL;
 }
 
 void mpi_sigint_watch (lua_State *L) {
