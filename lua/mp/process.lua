@@ -271,6 +271,7 @@ function Process:start()
 end
 
 local function start_process(self, f)
+  if is_own_program() then core.expect_children() end
   local method = f.start_method or (f.jail and "spawn") or default_method()
   if method == "fork" then
     local ok, why = core.process_fork(self, f.daemon, function() -- in the child, which ends with it

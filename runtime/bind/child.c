@@ -106,7 +106,9 @@ void mpl_child_signals (lua_State *L) {
   (void)mpi_program();
   pending = 0;
   interrupter = 0;
-  (void)sigdelset(&before_hold, SIGINT); /* a child can be interrupted, even if its parent cannot */
+  (void)sigdelset(&before_hold, SIGINT); /* a child can be interrupted and terminated, even if its parent cannot */
+  (void)sigdelset(&before_hold, SIGTERM);
+  (void)sigdelset(&before_hold, SIGPIPE);
   memset(&running, 0, sizeof running);
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   main_state.L = lua_tothread(L, -1);

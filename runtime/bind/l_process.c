@@ -156,6 +156,19 @@ static int l_spawn (lua_State *L) {
   return 0;
 }
 
+/* A program that was started with SIGCHLD ignored (service managers, careless parents) learns no exit code: the kernel forgets them. In an
+** interpreter that runs one script nobody wants that; lua/mp/process.lua knows whether this is one. */
+static int l_expect_children (lua_State *L) {
+  struct sigaction sa;
+  (void)L;
+  if (sigaction(SIGCHLD, NULL, &sa) != 0) return 0;
+  if ((sa.sa_flags & SA_NOCLDWAIT) == 0 && ((sa.sa_flags & SA_SIGINFO) || sa.sa_handler != SIG_IGN)) return 0;
+  sa.sa_flags &= ~SA_NOCLDWAIT;
+  if ((sa.sa_flags & SA_SIGINFO) == 0 && sa.sa_handler == SIG_IGN) sa.sa_handler = SIG_DFL;
+  (void)sigaction(SIGCHLD, &sa, NULL);
+  return 0;
+}
+
 static int l_zygote (lua_State *L) {
   lua_pushinteger(L, mpi_spawn_zygote());
   return 1;
@@ -362,6 +375,7 @@ static const luaL_Reg functions[] = {
   {"error_new", l_error_new},     {"process_spawn", l_spawn},
   {"next_number", l_next_number}, {"in_thread", l_in_thread},
   {"environment", mpl_environment}, {"zygote", l_zygote},
+  {"expect_children", l_expect_children},
   {NULL, NULL}};
 
 extern int mprun_interrupt_pending (void) __attribute__((weak)); /* there: this program is mprun */
