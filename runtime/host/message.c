@@ -225,7 +225,7 @@ int mpi_failure_read (const unsigned char *data, size_t size, struct mpi_failure
   struct text kind = text_of("error"), message = text_of("what it says of its failure cannot be read"), traceback = text_of(NULL);
   int64_t pid = 0, exitcode = 0, signal = 0;
   const unsigned char *at = data, *end = data + size;
-  struct mpi_item it, key;
+  struct mpi_item it = {.kind = MPI_W_NIL}, key;
   uint32_t pairs = 0;
   int rc;
   if (size > 0) at = mpi_wire_get(at, end, &it);

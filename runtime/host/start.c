@@ -79,7 +79,7 @@ int mpi_start (const struct mpi_start *s, mpi_child **out) {
   if (rc == 0 && s->report_fd >= 0) rc = mpi_record_send(c->sock, MPI_REPORT_TASK, NULL, 0, &s->report_fd, 1);
   if (rc == 0 && s->secret != NULL)
     rc = mpi_record_send(c->sock, MPI_REPORT_TASK, s->secret->data, s->secret->size, s->secret->fds, s->secret->nfds);
-  if (rc == 0) rc = begun(c);
+  if (rc == 0 || (rc == MP_ECLOSED && c != NULL)) rc = begun(c); /* one that has ended says why */
   (void)mpi_interrupt_hold(held);
   if (rc == 0) {
     *out = c;
