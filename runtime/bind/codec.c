@@ -12,15 +12,8 @@
 
 static const char codec_key = 0;
 
-/* ---- finding it fast ----
-** A message of one integer takes 10 ns: two look-ups in the registry would double that. The thread remembers the last registry and its
-** codec. A closed state's registry may lie at the same address later: each codec that ends turns the epoch. */
-static _Atomic uint64_t epoch = 1;
-static _Thread_local struct {
-  const void *registry;
-  uint64_t epoch;
-  struct mpl_codec *codec;
-} last __attribute__((tls_model("initial-exec")));
+_Atomic uint64_t mpl_codec_epoch = 1;
+_Thread_local struct mpl_codec_last mpl_codec_last;
 
 static void parcel_free (struct mpl_parcel *p) {
   free(p->data);
@@ -31,7 +24,7 @@ static void parcel_free (struct mpl_parcel *p) {
 static int l_codec_gc (lua_State *L) {
   struct mpl_codec *c = lua_touserdata(L, 1);
   int i;
-  (void)atomic_fetch_add_explicit(&epoch, 1, memory_order_relaxed);
+  (void)atomic_fetch_add_explicit(&mpl_codec_epoch, 1, memory_order_relaxed);
   for (i = 0; i < MPL_LEVELS; i++) {
     struct mpl_level *v = c->levels[i];
     if (v == NULL) continue;
@@ -96,30 +89,17 @@ static struct mpl_codec *make (lua_State *L) {
   return c;
 }
 
-struct mpl_codec *mpl_codec_of (lua_State *L) {
-  const void *registry = lua_topointer(L, LUA_REGISTRYINDEX);
-  uint64_t now = atomic_load_explicit(&epoch, memory_order_relaxed);
+struct mpl_codec *mpl_codec_find (lua_State *L) {
   struct mpl_codec *c;
-  if (last.registry == registry && last.epoch == now) return last.codec;
   luaL_checkstack(L, 4, NULL);
   (void)lua_rawgetp(L, LUA_REGISTRYINDEX, &codec_key);
   c = lua_touserdata(L, -1);
   lua_pop(L, 1);
   if (c == NULL) c = make(L);
-  last.registry = registry;
-  last.epoch = atomic_load_explicit(&epoch, memory_order_relaxed);
-  last.codec = c;
+  mpl_codec_last.registry = lua_topointer(L, LUA_REGISTRYINDEX);
+  mpl_codec_last.epoch = atomic_load_explicit(&mpl_codec_epoch, memory_order_relaxed);
+  mpl_codec_last.codec = c;
   return c;
-}
-
-/* The same, quicker when p is the parcel that this thread has just been given. */
-struct mpl_codec *mpl_codec_for (lua_State *L, const struct mpl_parcel *p) {
-  struct mpl_codec *c = last.codec;
-  if (last.epoch == atomic_load_explicit(&epoch, memory_order_relaxed)) {
-    const struct mpl_level *v = c->levels[c->depth < MPL_LEVELS ? c->depth : 0];
-    if (v != NULL && (p == &v->out || p == &v->in)) return c;
-  }
-  return mpl_codec_of(L);
 }
 
 void mpl_codec_table (lua_State *L, int which) {
@@ -165,8 +145,7 @@ void mpl_push_unknown (lua_State *L, struct mpl_known *k, const unsigned char *s
 
 /* ---- levels ---- */
 
-/* The level that a coding beginning now would use. The stack grows down: a frame at or below `here` is not the caller's, so it is gone. */
-static struct mpl_level *level_at (lua_State *L, struct mpl_codec *c, const char *here) {
+struct mpl_level *mpl_level_search (lua_State *L, struct mpl_codec *c, const char *here) {
   struct mpl_level *v;
   while (c->depth > 0 && c->levels[c->depth - 1]->live <= here) c->depth--;
   if (c->depth == MPL_LEVELS) luaL_error(L, "messages within messages: more than %d levels of dump, load or finalizer functions", MPL_LEVELS);
@@ -179,20 +158,10 @@ static struct mpl_level *level_at (lua_State *L, struct mpl_codec *c, const char
   return v;
 }
 
-struct mpl_level *mpl_level_enter (lua_State *L, struct mpl_codec *c, const char *frame) {
-  struct mpl_level *v = level_at(L, c, frame);
-  if (v->room > 4096) { /* after something very deep */
-    free(v->frames);
-    v->frames = NULL;
-    v->room = 0;
-  }
-  v->live = frame;
-  c->depth++;
-  return v;
-}
-
-void mpl_level_leave (struct mpl_codec *c) {
-  c->depth--;
+void mpl_level_trim (struct mpl_level *v) {
+  free(v->frames);
+  v->frames = NULL;
+  v->room = 0;
 }
 
 void mpl_parcels_hold (lua_State *L, const void *frame) {
@@ -222,12 +191,12 @@ static struct mpl_parcel *empty (struct mpl_parcel *p, int *idle) {
 }
 
 struct mpl_parcel *mpl_parcel_out (lua_State *L) {
-  struct mpl_level *v = level_at(L, mpl_codec_of(L), __builtin_frame_address(0));
+  struct mpl_level *v = mpl_level_at(L, mpl_codec_of(L), __builtin_frame_address(0));
   return empty(&v->out, &v->idle_out);
 }
 
 struct mpl_parcel *mpl_parcel_in (lua_State *L) {
-  struct mpl_level *v = level_at(L, mpl_codec_of(L), __builtin_frame_address(0));
+  struct mpl_level *v = mpl_level_at(L, mpl_codec_of(L), __builtin_frame_address(0));
   return empty(&v->in, &v->idle_in);
 }
 

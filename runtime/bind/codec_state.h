@@ -6,6 +6,7 @@
 #ifndef MPL_CODEC_STATE_H
 #define MPL_CODEC_STATE_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -80,10 +81,53 @@ enum {
   MPL_C_CORE       /* the table core */
 };
 
-struct mpl_codec *mpl_codec_of (lua_State *L);
-struct mpl_codec *mpl_codec_for (lua_State *L, const struct mpl_parcel *p);
-struct mpl_level *mpl_level_enter (lua_State *L, struct mpl_codec *c, const char *frame); /* raises when too many */
-void mpl_level_leave (struct mpl_codec *c);
+/* ---- finding it fast ----
+** A message of one integer takes 10 ns: two look-ups in the registry would double that. The thread remembers the last registry and its
+** codec. A closed state's registry may lie at the same address later: each codec that ends turns the epoch. */
+extern _Atomic uint64_t mpl_codec_epoch;
+struct mpl_codec_last {
+  const void *registry;
+  uint64_t epoch;
+  struct mpl_codec *codec;
+};
+extern _Thread_local struct mpl_codec_last mpl_codec_last __attribute__((tls_model("initial-exec")));
+struct mpl_codec *mpl_codec_find (lua_State *L);
+
+static inline struct mpl_codec *mpl_codec_of (lua_State *L) {
+  if (__builtin_expect(mpl_codec_last.registry == lua_topointer(L, LUA_REGISTRYINDEX) &&
+                         mpl_codec_last.epoch == atomic_load_explicit(&mpl_codec_epoch, memory_order_relaxed), 1))
+    return mpl_codec_last.codec;
+  return mpl_codec_find(L);
+}
+
+/* The same, quicker when p is the parcel that this thread has just been given. */
+static inline struct mpl_codec *mpl_codec_for (lua_State *L, const struct mpl_parcel *p) {
+  struct mpl_codec *c = mpl_codec_last.codec;
+  if (mpl_codec_last.epoch == atomic_load_explicit(&mpl_codec_epoch, memory_order_relaxed) && c->depth < MPL_LEVELS) {
+    const struct mpl_level *v = c->levels[c->depth];
+    if (v != NULL && (p == &v->out || p == &v->in)) return c;
+  }
+  return mpl_codec_of(L);
+}
+
+/* The level that a coding beginning now would use. The stack grows down: a frame at or below `here` is not the caller's, so it is gone. */
+struct mpl_level *mpl_level_search (lua_State *L, struct mpl_codec *c, const char *here); /* raises when too many */
+void mpl_level_trim (struct mpl_level *v);
+static inline struct mpl_level *mpl_level_at (lua_State *L, struct mpl_codec *c, const char *here) {
+  return __builtin_expect(c->depth == 0 && c->levels[0] != NULL, 1) ? c->levels[0] : mpl_level_search(L, c, here);
+}
+
+static inline struct mpl_level *mpl_level_enter (lua_State *L, struct mpl_codec *c, const char *frame) {
+  struct mpl_level *v = mpl_level_at(L, c, frame);
+  if (__builtin_expect(v->room > 4096, 0)) mpl_level_trim(v); /* after something very deep */
+  v->live = frame;
+  c->depth++;
+  return v;
+}
+
+static inline void mpl_level_leave (struct mpl_codec *c) {
+  c->depth--;
+}
 void mpl_codec_table (lua_State *L, int which); /* pushes it */
 void mpl_codec_set (lua_State *L, int which, int idx);
 
