@@ -591,6 +591,9 @@ for what, options in pairs { spawned = { processes = 2, start_method = "spawn" }
       local sum = 0
       for v in pool:imap(square, { 1, 2, 3 }) do sum = sum + v end
       assert.equal(14, sum)
+      local other <close> = mp.Pool { processes = 1, kind = options.kind, start_method = options.start_method,
+        initializer = function() error "no licence" end }
+      assert(failing("error", other.apply, other, square, { 1 }).name:find "^Pool%a+%-1$")
     end)
 
     it("stops what outlives its time or is cancelled", function()
@@ -612,6 +615,14 @@ for what, options in pairs { spawned = { processes = 2, start_method = "spawn" }
       failing("timeout", pool.apply, pool, function() while true do end end, {}, { timeout = 0.1 })
       assert.equal(3, failing("died", pool.apply, pool, function() os.exit(3) end).exitcode)
       assert.equal(9, pool:apply(square, { 3 }))
+    end)
+
+    it("leaves no interruption of an abandoned iteration to other tasks", function()
+      local pool <close> = mp.Pool { processes = 2, kind = options.kind, start_method = options.start_method }
+      for _ = 1, 200 do
+        for _ in pool:imap(square, numbers(10)) do break end
+        assert.same({ 1, 4, 9, n = 3 }, pool:map(square, { 1, 2, 3 }, 1))
+      end
     end)
 
     it("is terminated while it computes", function()

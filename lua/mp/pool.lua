@@ -30,7 +30,8 @@ local STORE_MOST <const> = 32 << 20 -- bytes of functions kept before a fresh st
 local P = core.process
 
 local function failure(e, traceback, phase, stopped, memory)
-  local parts = { kind = "error", value = e, traceback = traceback, pid = getpid(), name = P.identity().name }
+  local me = P.identity()
+  local parts = { kind = "error", value = e, traceback = traceback, pid = getpid(), name = me.label or me.name }
   if stopped then
     parts.kind, parts.value = stopped, nil
     parts.message = stopped == "timeout" and "the task's time was up" or "the task was cancelled"

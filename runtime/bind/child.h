@@ -22,6 +22,9 @@ void mpl_child_let (void);
 void mpl_thread_begins (void);
 void mpl_thread_left (void);
 
+/* In a thread of ours: an interruption is raised only if `wanted` says so when it is about to be, and else forgotten. */
+void mpl_thread_filter (int (*wanted) (void));
+
 /* Lua: run(f, ...) -> true, results... | false, error value, traceback or nil */
 int mpl_child_run (lua_State *L);
 

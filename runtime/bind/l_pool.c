@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "bind/channel.h"
+#include "bind/child.h"
 #include "bind/codec.h"
 #include "bind/udata.h"
 #include "bind/wait.h"
@@ -988,6 +989,16 @@ static void on_alarm (int sig) {
   errno = saved;
 }
 
+/* In a thread: is the task at hand the one that the owner means? It may have ended, and the next begun, before the interruption came. */
+static int stop_wanted (void) {
+  const struct worker *w = self;
+  uint64_t deadline;
+  if (w == NULL) return 1;
+  if (!w->running) return 0;
+  deadline = mpi_load(&w->slot->deadline);
+  return (deadline != 0 && mp_now() >= (int64_t)deadline) || mpi_load(&w->slot->stop) == w->id + 1;
+}
+
 static void begin_item (struct worker *w, int64_t now) {
   if (w->head.timeout == 0) return;
   mpi_store(&w->slot->deadline, (uint64_t)(now + w->head.timeout));
@@ -1273,6 +1284,7 @@ static int l_enter (lua_State *L) {
   (void)lua_setiuservalue(L, -2, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &worker_key);
   self = w;
+  mpl_thread_filter(stop_wanted);
   if (!w->thread) {
     struct sigaction sa;
     memset(&sa, 0, sizeof sa);

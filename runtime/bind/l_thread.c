@@ -42,6 +42,7 @@ struct state { /* of one OS thread; on its stack */
   volatile sig_atomic_t inside; /* how many functions run, one in the other, that a request may stop */
   int exit_code; /* asked for by os.exit; -1: not */
   int left;      /* the function was left because of a request to end */
+  int (*wanted) (void); /* or NULL: mpl_thread_filter */
 };
 
 static _Thread_local struct state *mine;
@@ -75,9 +76,13 @@ static void stop (lua_State *L, lua_Debug *ar) {
   disarm_all(mine);
   if (lua_gethook(L) == stop) lua_sethook(L, NULL, 0, 0);
   if (request == MPI_STOP_INTERRUPT) {
-    atomic_store(&mine->t->request, MPI_STOP_NONE);
-    luaL_error(L, "interrupted!");
+    atomic_store(&mine->t->request, MPI_STOP_NONE); /* before the question: one that comes now is asked about again */
+    if (mine->wanted == NULL || mine->wanted()) luaL_error(L, "interrupted!");
   }
+}
+
+void mpl_thread_filter (int (*wanted) (void)) {
+  if (mine != NULL) mine->wanted = wanted;
 }
 
 /* The next request after a thread's own is for its stack: by then it can be touched. */
