@@ -65,7 +65,7 @@ LINK = $(CC) $(CFLAGS_MODE) $(CFLAGS) $(LDFLAGS_MP) $(LDFLAGS)
 
 # ---- what there is to build --------------------------------------------------------------
 
-FLOORS_CORE := base shm wire sandbox proc pool
+FLOORS_CORE := base shm wire sandbox proc pool net
 src_of = $(sort $(filter-out %_test.c $(addprefix runtime/,$(SKIP)),$(wildcard runtime/$(1)/*.c)))
 obj_of = $(patsubst runtime/%.c,$(BUILD)/obj/%.o,$(call src_of,$(1)))
 
@@ -173,9 +173,10 @@ up_to_wire := base wire
 up_to_sandbox := base shm wire sandbox
 up_to_proc := $(up_to_sandbox) proc
 up_to_pool := $(up_to_proc) pool
-up_to_bind := $(up_to_pool) bind
-up_to_host := $(up_to_pool) host
-up_to_main := $(up_to_pool) bind host main
+up_to_net := $(up_to_proc) net
+up_to_bind := $(up_to_pool) net bind
+up_to_host := $(up_to_pool) net host
+up_to_main := $(up_to_pool) net bind host main
 up_to_test := base
 # A program of its own with main() cannot be linked into a test.
 MAIN_TEST_OBJ := $(filter-out $(BUILD)/obj/main/mprun.o,$(MAIN_OBJ))

@@ -14,6 +14,8 @@ function Items.__call(list)
   if kv then return kv[1], kv[2] end
 end
 
+function core.items(list) return setmetatable(list, Items) end
+
 function Dict.items(...)
-  return setmetatable(list_of_pairs(...), Items)
+  return core.items(list_of_pairs(...))
 end

@@ -2,7 +2,7 @@
 -- `core` is the private table of C functions; core.methods[name] is the method table of a type.
 local mp, core = ...
 
-for _, name in ipairs { "errors", "process", "spawn", "thread", "containers" } do core.load(name) end
+for _, name in ipairs { "errors", "process", "spawn", "thread", "containers", "managers" } do core.load(name) end
 
 -- What many programs never touch is read when one of these fields, of mp or of core, is first asked for (runtime/bind/l_mp.c).
 local later = {

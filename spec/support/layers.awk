@@ -1,6 +1,6 @@
 # layers.awk FILES... -- an include points into its own floor or down; no Lua header below bind, none in host.
 BEGIN {
-  n = split("base=1 shm=2 wire=2 sandbox=3 proc=4 pool=5 bind=6 host=7 main=8", list, " ")
+  n = split("base=1 shm=2 wire=2 sandbox=3 proc=4 pool=5 net=5 bind=6 host=7 main=8", list, " ")
   for (i = 1; i <= n; i++) { split(list[i], p, "="); rank[p[1]] = p[2] }
 }
 function complain(why) { printf "%s:%d: %s\n", FILENAME, FNR, why; bad = 1 }
