@@ -54,8 +54,15 @@ CFLAGS_MODE := -O1 -DMP_DEBUG -DMP_FAULTS -DMP_LIBFUZZER -fno-omit-frame-pointer
                -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 LDFLAGS_MP += -fsanitize=address,undefined
 LDFLAGS_FUZZ := -fsanitize=fuzzer,address,undefined
+else ifeq ($(MODE),afl)
+# The same targets under AFL++, whose driver calls them in a process that lives on.
+CC := afl-clang-fast
+CFLAGS_MODE := -O1 -DMP_DEBUG -DMP_FAULTS -DMP_LIBFUZZER -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+LDFLAGS_MP += -fsanitize=address,undefined
+LDFLAGS_FUZZ := -fsanitize=fuzzer
+export AFL_QUIET := 1
 else
-$(error MODE is release, debug, hard, asan, tsan or fuzz, not "$(MODE)")
+$(error MODE is release, debug, hard, asan, tsan, fuzz or afl, not "$(MODE)")
 endif
 
 LIBS := -lseccomp -lssl -lcrypto -lm -ldl
@@ -223,6 +230,16 @@ fuzz:
 	  clang -fsanitize=fuzzer -x c - -o /dev/null 2>/dev/null; then m=fuzz; else m=asan; fi; \
 	$(MAKE) --no-print-directory MODE=$$m BUILD=build/$$m programs && \
 	SECONDS=$(SECONDS) sh spec/support/programs.sh $$([ $$m = fuzz ] && echo libfuzzer || echo fuzz) build/$$m
+# By AFL++ (package afl++), TARGET=decode or wire only one.
+.PHONY: afl coverage
+afl:
+	@command -v afl-clang-fast >/dev/null || { echo "afl++ is missing: apt-get install afl++"; exit 1; }
+	@$(MAKE) --no-print-directory MODE=afl BUILD=build/afl programs && \
+	SECONDS=$(SECONDS) TARGET=$(TARGET) sh spec/support/programs.sh afl build/afl
+# What of the decoder the corpus reaches, with what make fuzz and make afl have found beside it.
+coverage:
+	@$(MAKE) --no-print-directory MODE=debug BUILD=build/coverage CC=gcc CFLAGS=--coverage $(patsubst %,build/coverage/fuzz/%_fuzz,decode wire)
+	@sh spec/support/coverage.sh build/coverage
 ctests: $(BUILD)/test/list $(TEST_BIN)
 $(BUILD)/test/list: force
 	@mkdir -p $(@D)
@@ -304,7 +321,8 @@ help:
 #? make layers           includes point down only
 #? make bench            the table of speeds (ROW=lock,queue_int only these; RUNS=3)     make bench-plot   docs/bench.svg
 #? make stress SECONDS=60   the stress programs
-#? make fuzz SECONDS=60  the fuzz targets of runtime/fuzz
+#? make fuzz SECONDS=60  the fuzz targets of runtime/fuzz, by libFuzzer        make afl SECONDS=60 [TARGET=decode]   by AFL++
+#? make coverage         what the fuzz targets' corpus reaches of the decoder
 #? make install PREFIX=/usr/local [DESTDIR=]           make uninstall
 #? make clean            remove build/
 #? MODE=release|debug|hard|asan|tsan    each in a folder of its own; CC=clang works too

@@ -140,7 +140,7 @@ static int l_again (lua_State *l) {
   return 1;
 }
 
-#ifdef MP_LIBFUZZER
+#if defined(MP_LIBFUZZER) && !defined(__AFL_COMPILER)
 /* The Lua state lives on from input to input: looking for leaks after each finds nothing and takes a hundred times longer than the input. */
 int LLVMFuzzerInitialize (int *argc, char ***argv);
 int LLVMFuzzerInitialize (int *argc, char ***argv) {

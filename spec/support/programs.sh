@@ -1,8 +1,8 @@
 #!/bin/sh
-# programs.sh bench|stress|fuzz BUILD -- runs what is there, one after the other, each in a process group of its own:
+# programs.sh bench|stress|fuzz|libfuzzer|afl BUILD -- runs what is there, one after the other, each in a process group of its own:
 #   bench   spec/bench/run.lua, or every spec/bench/*.lua, by mprun
 #   stress  spec/stress/*.lua by mprun, and BUILD/stress/*, for SECONDS each (in the environment, and as argument)
-#   fuzz, libfuzzer   BUILD/fuzz/*_fuzz for SECONDS each on the corpus runtime/fuzz/corpus/<name> (or corpus/)
+#   fuzz, libfuzzer, afl   BUILD/fuzz/*_fuzz (or only TARGET) for SECONDS each on the corpus runtime/fuzz/corpus/<name>
 # Status 0 says that it held; a process left behind is a failure. The last line counts programs (not for bench).
 set -u
 kind=$1 build=$2
@@ -16,13 +16,16 @@ bench)
   [ -n "$found" ] || { echo "nothing in spec/bench"; exit 1; }
   exit 0 ;;
 stress) set -- spec/stress/*.lua "$build"/stress/* ;;
-fuzz | libfuzzer) set -- "$build"/fuzz/*_fuzz ;;
+fuzz | libfuzzer | afl) set -- "$build"/fuzz/${TARGET:-*}_fuzz ;;
 esac
 . spec/support/sanitize.sh
 san=$(mktemp -d "${TMPDIR:-/tmp}/mp-$kind.XXXXXX") || exit 1
 trap 'rm -rf "$san"' EXIT
 trap 'exit 1' INT TERM
-sanitize_env "$san"
+if [ "$kind" = afl ]; then # its own findings are its own to report
+  export AFL_NO_UI=1 AFL_QUIET=1 AFL_SKIP_CPUFREQ=1 AFL_NO_AFFINITY=1 AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES=1 AFL_AUTORESUME=1
+  export ASAN_OPTIONS="abort_on_error=1:symbolize=0:detect_leaks=0:allocator_may_return_null=1"
+else sanitize_env "$san"; fi
 passed=0 failed=0
 for f in "$@"; do
   [ -f "$f" ] || continue
@@ -41,6 +44,12 @@ for f in "$@"; do
       "$build/watch" $limit "$f" -max_total_time="$seconds" -print_final_stats=1 -timeout=10 -rss_limit_mb=2048 \
         -artifact_prefix="$build/fuzz/crash-$name-" "$build/fuzz/found/$name" $([ -d "$corpus" ] && echo "$corpus") </dev/null
       rc=$?
+    elif [ "$kind" = afl ]; then
+      found=$build/fuzz/found-$name
+      "$build/watch" $limit afl-fuzz -V "$seconds" -i "$corpus" -o "$found" -m none -t 1000 -- "$f" </dev/null >"$found.log" 2>&1
+      rc=$?
+      grep -E '^(run_time|execs_done|execs_per_sec|corpus_count|stability|bitmap_cvg|saved_crashes|saved_hangs)' "$found/default/fuzzer_stats" || { rc=1; tail -n 20 "$found.log"; }
+      for crash in "$found"/default/crashes/id* "$found"/default/hangs/id*; do [ -f "$crash" ] && { rc=1; echo "found: $crash"; }; done
     else
       "$build/watch" $limit "$f" "$seconds" "$corpus" </dev/null; rc=$?
     fi ;;
