@@ -288,6 +288,9 @@ function sandbox.apply(policy)
   for _, key in ipairs { "wall", "output" } do
     if plain[key] then misuse("sandbox.apply", format("limits.%s needs a supervisor: give it to mp.Process, or to mprun --sandbox", key)) end
   end
+  if plain.run and core.landlock_abi() < 6 then -- a supervisor would look whom a signal is for
+    misuse("sandbox.apply", "run needs a supervisor on this kernel (Landlock 6, Linux 6.12): give it to mp.Process, or to mprun --sandbox")
+  end
   local jail = checked("sandbox.apply", core.jail_make, plain, plain.kill and "kill" or "deny")
   load_modules(plain.modules)
   io.stdout:flush()

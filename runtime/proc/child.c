@@ -250,6 +250,7 @@ void mpi_record_take (int sock, mpi_record *r) {
     memfd = fds[0];
     taken = 1;
     if (mpi_fstat(memfd, &st) != 0 || !S_ISREG(st.st_mode) || record.head.size > (uint64_t)st.st_size) goto bad;
+    if (record.head.size > (uint64_t)st.st_blocks * 512) goto bad; /* what it claims must have cost it as much as it is going to cost us */
   } else if (record.head.size != got - sizeof record.head) {
     goto bad;
   }

@@ -67,6 +67,8 @@
 
 #define FUTEX(op) IF1("futex", ANY, A, BASE(1, op, FUTEX_ANY))
 #define MADVISE(v) IF1("madvise", ANY, A, IS(2, v))
+/* F_SETFL may make a descriptor non-blocking, and not the contrary: those that were granted are their owner's too, who would block. */
+#define UNBLOCK(f) IF2("fcntl", f, A, IS(1, F_SETFL), BASE(2, O_NONBLOCK, O_ACCMODE | O_APPEND | 0100000 /* O_LARGEFILE */))
 #define FCNTL(f, cmd) IF1("fcntl", f, A, IS(1, cmd))
 #define SOCKET(f, domain, type, proto) IF3("socket", f, A, IS(0, domain), BASE(1, type, SOCK_BITS), IS(2, proto))
 #define OPTION(call, level, name) IF2(call, NET, A, IS(1, level), IS(2, name))
@@ -119,10 +121,11 @@ const struct mpi_call_rule mpi_call_rules[] = {
   PLAIN("fadvise64", READ, A), IF1("ioctl", READ, A, IS(1, TCGETS)),
 
   /* ---- files to write ---- */
-  IF1("openat", WRITE | RUN, W, ONLY(2, OPEN_WRITE)),
+  /* The mode without setuid and setgid: a new file belongs to who granted the directory. */
+  IF2("openat", WRITE | RUN, W, ONLY(2, OPEN_WRITE), ONLY(3, 0777)),
   PLAIN("pwritev", WRITE, A), PLAIN("ftruncate", WRITE, A), PLAIN("fsync", WRITE, A), PLAIN("fdatasync", WRITE, A), PLAIN("flock", WRITE, A),
   PLAIN("umask", WRITE, A),
-  FCNTL(WRITE, F_SETFL), FCNTL(WRITE, F_GETLK), FCNTL(WRITE, F_SETLK), FCNTL(WRITE, F_SETLKW),
+  UNBLOCK(WRITE), FCNTL(WRITE, F_GETLK), FCNTL(WRITE, F_SETLK), FCNTL(WRITE, F_SETLKW),
   PLAIN("unlink", WRITE, W), PLAIN("unlinkat", WRITE, W), PLAIN("rename", WRITE, W), PLAIN("renameat", WRITE, W), PLAIN("renameat2", WRITE, W),
   PLAIN("mkdir", WRITE, W), PLAIN("mkdirat", WRITE, W), PLAIN("rmdir", WRITE, W),
 
@@ -142,8 +145,8 @@ const struct mpi_call_rule mpi_call_rules[] = {
   GETSET(6, 1), GETSET(6, 3), GETSET(6, 4), GETSET(6, 5), GETSET(6, 6), GETSET(6, 18),              /* no delay, cork, keep alive, timeout */
   GETSET(41, 26), OPTION("setsockopt", 0, 11), OPTION("setsockopt", 41, 25),                        /* IPv6 only; errors to the resolver */
   IF1("sendmmsg", DNS, A, ONLY(3, SEND_BITS)),
-  IF1("ioctl", NET, A, IS(1, FIONREAD)), IF1("ioctl", NET, A, IS(1, FIONBIO)),
-  FCNTL(NET, F_SETFL),
+  IF1("ioctl", NET, A, IS(1, FIONREAD)),
+  UNBLOCK(NET),
 
   /* ---- programs: what sh and the dynamic loader need, for the granted programs inherit the filter ---- */
   IF1("clone", RUN, A, IS(0, CLONE_A_SPAWN)), IF1("clone", RUN, A, IS(0, CLONE_A_FORK)), PLAIN("vfork", RUN, A),
@@ -154,15 +157,16 @@ const struct mpi_call_rule mpi_call_rules[] = {
   PLAIN("statfs", RUN, A), PLAIN("fstatfs", RUN, A), PLAIN("chdir", RUN, A), PLAIN("fchdir", RUN, A), PLAIN("umask", RUN, A),
   PLAIN("rt_sigsuspend", RUN, A), PLAIN("alarm", RUN, A), PLAIN("setitimer", RUN, A), PLAIN("getitimer", RUN, A),
   /* What mp's own objects and processes are made of. pidfd_open: the supervisor looks whose. */
-  PLAIN("memfd_create", RUN, A), PLAIN("ftruncate", RUN, A), PLAIN("eventfd2", RUN | THREADS, A), FCNTL(RUN, 1033 /* F_ADD_SEALS */), FCNTL(RUN, F_SETFL),
+  PLAIN("memfd_create", RUN, A), PLAIN("ftruncate", RUN, A), PLAIN("eventfd2", RUN | THREADS, A), FCNTL(RUN, 1033 /* F_ADD_SEALS */), UNBLOCK(RUN),
   IF2("socketpair", RUN, A, IS(0, AF_UNIX), BASE(1, SOCK_SEQPACKET, SOCK_BITS)), IF2("socketpair", RUN, A, IS(0, AF_UNIX), BASE(1, SOCK_STREAM, SOCK_BITS)),
-  PLAIN("pidfd_open", RUN, W), PLAIN("pidfd_send_signal", RUN, A), IF1("prctl", RUN, A, IS(0, PR_SET_PDEATHSIG)),
+  PLAIN("pidfd_open", RUN, W), PLAIN("pidfd_send_signal", RUN, A), IF2("prctl", RUN, A, IS(0, PR_SET_PDEATHSIG), IS(1, SIGKILL)),
   /* Files may be executed from memory only as they are on disk; PR_SET_MDWE keeps written memory from becoming code. */
   IF2("mmap", RUN, A, ONLY(2, PROT_READ | PROT_EXEC), BASE(3, MAP_PRIVATE, FILE_BITS)),
 
   /* ---- refused without a record: the C library asks once and does without ---- */
   PLAIN("newfstatat", ANY, S), IF1("ioctl", ANY, S, LOW(1, TCGETS)), PLAIN("madvise", ANY, S), PLAIN("fallocate", ANY, S),
   PLAIN("sysinfo", ANY, S), PLAIN("sched_getaffinity", ANY, S), PLAIN("membarrier", ANY, S),
+  IF1("fcntl", ANY, S, LOW(1, F_SETFL)), IF1("ioctl", ANY, S, LOW(1, FIONBIO)),
   PLAIN("uname", ANY, S), PLAIN("getcwd", ANY, S), PLAIN("fadvise64", ANY, S), PLAIN("arch_prctl", RUN, S), PLAIN("mlock", ANY, S),
 
   /* ---- older forms exist ---- */

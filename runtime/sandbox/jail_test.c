@@ -69,6 +69,7 @@ static struct field {
   int port_ok, port_bad, listener_ok, listener_bad, udp, udp_port;
   pid_t owner;
   char unix_path[100];
+  char abstract_name[108];
   int unix_listener, abstract_listener;
   long victim_word;
 } field;
@@ -120,6 +121,7 @@ static void make_field (void) {
   memset(&un, 0, sizeof un);
   un.sun_family = AF_UNIX;
   (void)snprintf(un.sun_path + 1, sizeof un.sun_path - 1, "mp-jail-%d", (int)getpid());
+  memcpy(field.abstract_name, un.sun_path, sizeof field.abstract_name);
   field.abstract_listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   CHECK(bind(field.abstract_listener, (struct sockaddr *)&un, sizeof un) == 0 && listen(field.abstract_listener, 64) == 0);
   field.owner = getpid();
@@ -219,6 +221,22 @@ static void attempt (const struct attack *a, unsigned tier, const char *name, in
   (void)close(in.report_fd);
 }
 
+/* Has anybody come? Takes them all off. */
+static int visitors (void) {
+  int listeners[] = {field.listener_bad, field.unix_listener, field.abstract_listener}, n = 0, fd;
+  char byte;
+  size_t i;
+  for (i = 0; i < sizeof listeners / sizeof listeners[0]; i++) {
+    (void)fcntl(listeners[i], F_SETFL, O_NONBLOCK);
+    while ((fd = accept(listeners[i], NULL, NULL)) >= 0) {
+      (void)close(fd);
+      n++;
+    }
+  }
+  while (recv(field.udp, &byte, 1, 0) >= 0) n++;
+  return n;
+}
+
 static void run_attacks (const struct attack *list) {
   const struct attack *a;
   char why[64];
@@ -230,11 +248,13 @@ static void run_attacks (const struct attack *list) {
       if (!a->no_control) FAIL("%s: the control run outside fails (%s): the test proves nothing", a->what, why);
       (void)fprintf(stderr, "note: %s: not possible on this machine outside either (%s)\n", a->what, why);
     }
+    (void)visitors(); /* from outside */
     for (t = 0; t < TIERS; t++) {
       if (!(a->tiers & TRIED & (1u << t))) continue;
       attempt(a, 1u << t, tier_names[t], 0, control);
       if (geteuid() == 0) attempt(a, 1u << t, tier_names[t], 1, control);
     }
+    if (visitors() != 0) FAIL("%s: something got out", a->what);
   }
   (void)remove_tree();
 }
@@ -318,6 +338,29 @@ TEST("foreign ABI, unknown numbers, malformed arguments and second filters get n
     {"a handler for SIGSYS", catch_sigsys, REFUSED, ALL & ~RUN, 0},
     {NULL, NULL, REFUSED, 0, 0}};
   run_attacks(list);
+}
+
+static int still_told (void) { /* a second refusal, after an attack on the filter itself */
+  (void)prctl_seccomp();
+  (void)catch_sigsys();
+  return OR_ERRNO(open("/etc/passwd", O_RDONLY));
+}
+
+TEST("after an attack on the filter, refusals are told as before") {
+  static struct mpi_jail jail;
+  struct attack a = {"later", still_told, REFUSED, 0, 0};
+  struct mpi_policy p;
+  struct mpi_jail_report *r;
+  struct inside in = {&a, &jail, -1, 0};
+  make_field();
+  policy_for(PURE, &p);
+  CHECK_OK(mpi_jail_make(&p, MPI_FILTER_LISTENER, &jail));
+  CHECK_OK(mpi_jail_report_make(&in.report_fd, &r));
+  CHECK_EQ(wait_child(fork_child(in_jail, &in)), EPERM);
+  CHECK_EQ(mpi_load(&r->n), 3);
+  CHECK_STR(r->v[2].call, "openat");
+  CHECK_STR(r->v[2].target, "/etc/passwd");
+  (void)remove_tree();
 }
 
 /* ---- files (8-18) ---- */
@@ -417,6 +460,16 @@ static int make_socket (void) {
   (void)snprintf(un.sun_path, sizeof un.sun_path, "%.60s/s%d", field.writes, (int)getpid());
   return OR_ERRNO(s < 0 ? -1 : bind(s, (struct sockaddr *)&un, sizeof un));
 }
+static int set_user_file (void) { /* it would be the owner's, and whoever starts it would be too */
+  char name[160];
+  (void)in_writes(name, "suid");
+  return OR_ERRNO(open(name, O_CREAT | O_WRONLY, 04755));
+}
+static int set_group_file (void) {
+  char name[160];
+  (void)in_writes(name, "sgid");
+  return OR_ERRNO(open(name, O_CREAT | O_RDWR | O_EXCL, 02755));
+}
 static int change_directory (void) { return OR_ERRNO(chdir("/etc")); }
 
 #define FILES (READ | WRITE)
@@ -449,6 +502,8 @@ TEST("files outside the grants cannot be reached, nor the granted ones changed a
     {"mkfifo", make_fifo, REFUSED, ALL, 0},
     {"mknod of a device", make_device, REFUSED, ALL, 1},
     {"a unix socket in a writable directory", make_socket, REFUSED, ALL, 0},
+    {"a file that is set-uid from its birth", set_user_file, REFUSED, ALL, 0},
+    {"a file that is set-gid from its birth", set_group_file, REFUSED, ALL, 1},
     {"chdir", change_directory, REFUSED, ALL & ~RUN, 0},
     {NULL, NULL, REFUSED, 0, 0}};
   int mount_id;
@@ -552,6 +607,13 @@ static int exec_true (void) {
   (void)execv("/bin/true", argv);
   return errno;
 }
+static int exec_loader (void) { /* the loader starts what may not be started */
+  char *const argv[] = {(char *)(uintptr_t) "ld.so", (char *)(uintptr_t) "/bin/true", NULL};
+  (void)execv("/lib64/ld-linux-x86-64.so.2", argv);
+  (void)execv("/lib/ld-linux-aarch64.so.1", argv);
+  return errno == ENOENT ? EPERM : errno;
+}
+static int outlive_owner (void) { return OR_ERRNO(prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)); }
 static int exec_memfd (void) {
   char *const argv[] = {(char *)(uintptr_t) "true", NULL};
   int to = (int)syscall(SYS_memfd_create, "x", 0);
@@ -594,6 +656,8 @@ TEST("other processes are out of reach", .limit = 90) {
     {"CLONE_PARENT", by_clone_parent, REFUSED, ALL, 0},
     {"a thread", a_thread, REFUSED, ALL & ~THREADS, 0},
     {"execve", exec_true, REFUSED, ALL, 0},
+    {"the loader as the program", exec_loader, FAILS, ALL, 0},
+    {"no signal when the owner dies", outlive_owner, REFUSED, ALL, 0},
     {"execveat of a memfd", exec_memfd, REFUSED, ALL, 0},
     {"system", shell, FAILS, ALL & ~RUN, 0},
     {NULL, NULL, REFUSED, 0, 0}};
@@ -638,6 +702,15 @@ static int many_descriptors (void) {
   return 0;
 }
 
+static int block_others (void) { /* the description is the owner's too */
+  int flags = fcntl(2, F_GETFL);
+  return flags < 0 ? EBADF : OR_ERRNO(fcntl(2, F_SETFL, flags & ~O_NONBLOCK));
+}
+static int block_by_ioctl (void) {
+  int off = 0;
+  return OR_ERRNO(ioctl(2, FIONBIO, &off));
+}
+
 TEST("the terminal and other descriptors are gone", .limit = 60) {
   static const struct attack list[] = {
     {"TIOCSTI", tiocsti, REFUSED, ALL, 0},
@@ -648,6 +721,8 @@ TEST("the terminal and other descriptors are gone", .limit = 60) {
     {"setsid", new_session, REFUSED, ALL, 1},
     {"/dev/tty", open_tty, REFUSED, ALL, 0},
     {"a descriptor that was not granted", any_descriptor, FAILS, ALL, 0},
+    {"make a descriptor block", block_others, QUIET, ALL, 0},
+    {"make a descriptor block, by ioctl", block_by_ioctl, QUIET, ALL, 0},
     {"thousands of descriptors", many_descriptors, FAILS, ALL, 1},
     {NULL, NULL, REFUSED, 0, 0}};
   run_attacks(list);
@@ -775,6 +850,12 @@ static int connect_unix (void) {
   memcpy(un.sun_path, field.unix_path, sizeof field.unix_path);
   return OR_ERRNO(s < 0 ? -1 : connect(s, (struct sockaddr *)&un, sizeof un));
 }
+static int connect_abstract (void) {
+  struct sockaddr_un un = {.sun_family = AF_UNIX};
+  int s = socket(AF_UNIX, SOCK_STREAM, 0);
+  memcpy(un.sun_path, field.abstract_name, sizeof un.sun_path);
+  return OR_ERRNO(s < 0 ? -1 : connect(s, (struct sockaddr *)&un, sizeof un));
+}
 static int fastopen (void) {
   struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)field.port_bad), .sin_addr = {htonl(INADDR_LOOPBACK)}};
   int s = socket(AF_INET, SOCK_STREAM, 0);
@@ -834,6 +915,7 @@ TEST("the network and shared names are out of reach", .limit = 90) {
     {"socketpair", pair, REFUSED, ALL & ~RUN, 0},
     {"connect to another port", connect_bad, REFUSED, ALL, 0},
     {"connect to a unix socket", connect_unix, REFUSED, ALL, 0},
+    {"connect to an abstract unix socket", connect_abstract, REFUSED, ALL, 0},
     {"MSG_FASTOPEN by sendto", fastopen, REFUSED, ALL, 1},
     {"MSG_FASTOPEN by sendmsg", fastopen_msg, REFUSED, ALL, 1},
     {"TCP_FASTOPEN_CONNECT", fastopen_option, REFUSED, ALL, 1},

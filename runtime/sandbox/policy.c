@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <mntent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,27 @@ static int below (const char *path, const char *root) {
 /* What gives more than files: other processes' memory, devices, the kernel's switches. */
 static const char *const never[] = {"/proc", "/dev", "/sys"};
 
+/* The same things, mounted elsewhere: in the root of a container, say. */
+static const char *const wide[] = {"proc", "sysfs", "devtmpfs", "devpts", "debugfs", "tracefs", "securityfs", "configfs", "efivarfs", "bpf",
+                                   "cgroup", "cgroup2", "binfmt_misc", "mqueue"};
+
+static int no_wide_mount (const char *kind, const char *path, const char *full) {
+  FILE *f = setmntent("/proc/self/mounts", "re");
+  struct mntent m;
+  char text[PATH_MAX + 1024];
+  int rc = 0;
+  size_t i;
+  if (f == NULL) return mpi_fail_errno("/proc/self/mounts");
+  while (rc == 0 && getmntent_r(f, &m, text, sizeof text) != NULL) {
+    if (!below(m.mnt_dir, full) && !(below(full, m.mnt_dir) && m.mnt_dir[1] != '\0')) continue;
+    for (i = 0; i < sizeof wide / sizeof wide[0]; i++)
+      if (strcmp(m.mnt_type, wide[i]) == 0)
+        rc = mpi_fail(MP_EMISUSE, "%s: %s cannot be granted: a file system of type %s is mounted at %s", kind, path, m.mnt_type, m.mnt_dir);
+  }
+  (void)endmntent(f);
+  return rc;
+}
+
 static int resolve (const char *kind, const char *path, char full[PATH_MAX], struct stat *st) {
   size_t i;
   if (path[0] == '\0') return mpi_fail(MP_EMISUSE, "%s: an empty path", kind);
@@ -46,7 +68,7 @@ static int resolve (const char *kind, const char *path, char full[PATH_MAX], str
   }
   for (i = 0; i < sizeof never / sizeof never[0]; i++)
     if (below(full, never[i])) return mpi_fail(MP_EMISUSE, "%s: %s cannot be granted: it reaches other processes and devices", kind, path);
-  return 0;
+  return full[1] == '\0' ? 0 : no_wide_mount(kind, path, full);
 }
 
 static int add_path (struct mpi_policy *p, struct mpi_names *names, const char *kind, const char *path, int writing) {

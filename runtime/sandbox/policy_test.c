@@ -1,6 +1,9 @@
 #include "sandbox/policy.h"
 
+#include <sched.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -107,4 +110,47 @@ TEST("bytes that are no policy are noticed") {
   p.text[p.used - 1] = '\0';
   p.bind.n = MPI_POLICY_ITEMS + 1;
   CHECK_ERR(mpi_policy_check(&p), MP_ECORRUPT);
+}
+
+struct inner {
+  char dir[64];
+  int mounted, outer, itself, deeper;
+  char sentence[256];
+};
+
+static void mounts_proc (void *arg) {
+  struct inner *in = arg;
+  char below[128];
+  (void)snprintf(below, sizeof below, "%s/root/proc", in->dir);
+  if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mount("proc", below, "proc", 0, NULL) != 0) return;
+  in->mounted = 1;
+  mpi_policy_init(&p);
+  in->outer = mpi_policy_read(&p, in->dir);
+  (void)snprintf(in->sentence, sizeof in->sentence, "%s", mp_errmsg());
+  in->itself = mpi_policy_read(&p, below);
+  (void)snprintf(below, sizeof below, "%s/root/proc/sys/kernel", in->dir);
+  in->deeper = mpi_policy_read(&p, below);
+}
+
+TEST("a directory below which /proc is mounted again cannot be granted") {
+  struct inner *in = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  char name[80];
+  (void)snprintf(in->dir, sizeof in->dir, "/tmp/mp-policy-XXXXXX");
+  CHECK(mkdtemp(in->dir) != NULL);
+  (void)snprintf(name, sizeof name, "%s/root", in->dir);
+  CHECK(mkdir(name, 0700) == 0);
+  (void)snprintf(name, sizeof name, "%s/root/proc", in->dir);
+  CHECK(mkdir(name, 0700) == 0);
+  mpi_policy_init(&p);
+  CHECK_OK(mpi_policy_read(&p, in->dir));
+  CHECK_EQ(wait_child(fork_child(mounts_proc, in)), 0);
+  (void)rmdir(name);
+  (void)snprintf(name, sizeof name, "%s/root", in->dir);
+  (void)rmdir(name);
+  (void)rmdir(in->dir);
+  if (!in->mounted) SKIP("nothing can be mounted here");
+  CHECK_EQ(in->outer, MP_EMISUSE);
+  CHECK(strstr(in->sentence, "a file system of type proc is mounted at") != NULL);
+  CHECK_EQ(in->itself, MP_EMISUSE);
+  CHECK_EQ(in->deeper, MP_EMISUSE);
 }

@@ -24,7 +24,11 @@
 #define MPI_REPORT_MAGIC 0x6d707231u
 #define MPI_REPORT_RECORDS 128
 #define MPI_WHERE_SIZE 256
+#if defined(MP_HARD)
+#define MPI_REFUSALS_MAX 1000
+#else
 #define MPI_REFUSALS_MAX 100000 /* then the process is ended: it is not going to do anything else */
+#endif
 
 enum mpi_jail_end { MPI_END_NONE, MPI_END_VIOLATION, MPI_END_CPU, MPI_END_WALL, MPI_END_FAILED };
 

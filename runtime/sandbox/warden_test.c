@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -315,10 +316,22 @@ TEST("granted programs run, others do not") {
   CHECK_EQ(run(runs_a_program), 0);
 }
 
+static pid_t told_pid (void) { /* what the child has written where the script's line is told */
+  uint32_t i;
+  for (i = 0; i < mpi_load(&report->n); i++) /* sanitizers have refusals of their own */
+    if (atoi(report->v[i].where) > 0) return atoi(report->v[i].where);
+  return 0;
+}
+
+static void tells (pid_t pid) {
+  (void)snprintf(mpi_warden_where(), MPI_WHERE_SIZE, "%d", (int)pid);
+  (void)open("/etc/passwd", O_RDONLY); /* the record has the number */
+}
+
 static void leaves_something (void) {
   pid_t pid = fork();
   if (pid == 0) for (;;) (void)mp_sleep(MP_NEVER);
-  (void)!write(1, &pid, 0);
+  tells(pid);
   if (pid < 0) _exit(1);
 }
 
@@ -326,6 +339,134 @@ TEST("nothing that the child started survives it") {
   mpi_policy_init(&policy);
   CHECK_OK(mpi_policy_run(&policy, "/usr/bin/sort"));
   CHECK_EQ(run(leaves_something), 0);
+  CHECK(told_pid() > 0 && !alive(told_pid()));
+}
+
+static void leaves_an_orphan (void) { /* the second fork's parent is gone before we are */
+  pid_t pid = fork();
+  if (pid == 0) {
+    pid = fork();
+    if (pid > 0) tells(pid), _exit(0);
+    for (;;) (void)mp_sleep(MP_NEVER);
+  }
+  (void)waitpid(pid, NULL, 0);
+}
+
+TEST("nor does what that has started") {
+  mpi_policy_init(&policy);
+  CHECK_OK(mpi_policy_run(&policy, "/usr/bin/sort"));
+  CHECK_EQ(run(leaves_an_orphan), 0);
+  CHECK(told_pid() > 0 && !alive(told_pid()));
+}
+
+static void bombs (void) {
+  int n;
+  for (n = 0; n < 2000; n++) {
+    pid_t pid = fork();
+    if (pid == 0) for (;;) (void)mp_sleep(MP_NEVER);
+    if (pid < 0) break;
+  }
+  if (n == 0 || errno != EAGAIN) _exit(1);
+  if (n >= 100) _exit(2); /* there is a cap: jail.c has it at 64 */
+}
+
+TEST("a fork bomb ends at the cap, and nothing of it is left", .limit = 30) {
+  int before, after;
+  mpi_policy_init(&policy);
+  CHECK_OK(mpi_policy_run(&policy, "/usr/bin/sort"));
+  (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* whatever escaped its warden would come to us */
+  before = waitpid(-1, NULL, WNOHANG) < 0 ? errno : 0;
+  CHECK_EQ(before, ECHILD);
+  CHECK_EQ(run(bombs), 0);
+  after = waitpid(-1, NULL, WNOHANG) < 0 ? errno : 0;
+  CHECK_EQ(after, ECHILD);
+}
+
+static void *sleeps_on (void *arg) {
+  (void)mp_sleep(MP_NEVER);
+  return arg;
+}
+
+static void bombs_with_threads (void) {
+  pthread_t t;
+  int n, rc = 0;
+  for (n = 0; n < 1000 && (rc = pthread_create(&t, NULL, sleeps_on, NULL)) == 0; n++) continue;
+  if (rc != EAGAIN) _exit(1);
+  if (n != 4) _exit(2);
+  tells(getpid()); /* it lives, and is watched */
+}
+
+TEST("a thread bomb ends at the number that was granted") {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  SKIP("the sanitizers have threads and memory of their own");
+#endif
+  mpi_policy_init(&policy);
+  policy.threads = 4;
+  CHECK_EQ(run(bombs_with_threads), 0);
+  CHECK_EQ(mpi_load(&report->n), 1);
+}
+
+static void computes_deafly (void) {
+  sigset_t all;
+  sigfillset(&all);
+  (void)sigprocmask(SIG_SETMASK, &all, NULL);
+  if (signal(SIGXCPU, SIG_IGN) != SIG_ERR) _exit(1);
+  computes();
+}
+
+TEST("a CPU limit ends also who hears no signals") {
+  mpi_policy_init(&policy);
+  policy.cpu = 200 * MPI_NS_PER_MS;
+  CHECK_EQ(run(computes_deafly), -SIGKILL);
+  CHECK_EQ(mpi_load(&report->end), MPI_END_CPU);
+}
+
+TEST("a wall limit ends also who is stopped") {
+  void (*fn)(void) = sleeps;
+  pid_t warden;
+  mpi_policy_init(&policy);
+  policy.wall = 500 * MPI_NS_PER_MS;
+  prepare();
+  warden = fork_child(inside, &fn);
+  CHECK(wait_until(mpi_load(&report->pid) != 0, 5000));
+  CHECK(kill((pid_t)mpi_load(&report->pid), SIGSTOP) == 0);
+  CHECK_EQ(wait_child(warden), -SIGKILL);
+  CHECK_EQ(mpi_load(&report->end), MPI_END_WALL);
+}
+
+static void asks_for_ever (void) {
+  long i;
+  for (i = 0; i < 100L * MPI_REFUSALS_MAX; i++) {
+    char name[32];
+    (void)snprintf(name, sizeof name, "/etc/passwd%ld", i % 1000);
+    (void)open(i % 2 == 0 ? "/etc/passwd" : "/etc/shadow", O_RDONLY);
+    (void)mkdir(name, 0700);
+  }
+}
+
+TEST("who asks for ever is ended, and the records have an end", .limit = 60) {
+#if !defined(MP_HARD)
+  SKIP("there the end comes after a hundred thousand");
+#endif
+  mpi_policy_init(&policy);
+  CHECK_EQ(run(asks_for_ever), -SIGKILL);
+  CHECK_EQ(mpi_load(&report->end), MPI_END_VIOLATION);
+  CHECK_EQ(mpi_load(&report->n), MPI_REPORT_RECORDS);
+  CHECK(mpi_load(&report->more) > 0);
+}
+
+static void asks_in_colour (void) {
+  (void)open("/etc/\33[31mred\n\"x", O_RDONLY | O_CREAT, 0600);
+}
+
+TEST("what a record repeats is printable") {
+  const char *s;
+  mpi_policy_init(&policy);
+  CHECK_EQ(run(asks_in_colour), 0);
+  CHECK_EQ(mpi_load(&report->n), 1);
+  for (s = report->v[0].target; *s != '\0'; s++) CHECK((unsigned char)*s >= 0x20);
+  for (s = report->v[0].fix; *s != '\0'; s++) CHECK((unsigned char)*s >= 0x20);
+  CHECK(strstr(report->v[0].target, "red") != NULL);
 }
 
 static void learns (void *arg) {
