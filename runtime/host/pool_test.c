@@ -243,7 +243,7 @@ static void *submit_and_wait (void *arg) {
   mp_task *t[20];
   int i, round;
   for (round = 0; round < 10; round++) {
-    char text[20][16], want[20][16];
+    char text[20][40], want[20][40];
     for (i = 0; i < 20; i++) {
       (void)snprintf(text[i], sizeof text[i], "a%d-%d-%d", c->mine, round, i);
       (void)snprintf(want[i], sizeof want[i], "A%d-%d-%d", c->mine, round, i);
@@ -289,7 +289,7 @@ TEST("a worker that is killed fails its task only, or runs it again, and is repl
   mp_pool *p = new_pool(1, 0, NULL);
   struct mp_task_options o = call("flaky", NULL);
   mp_object *once;
-  mp_task *t;
+  mp_task *t, *more[3];
   int pid = pid_of(p), i;
   CHECK_OK(mp_event_new(&once));
   o.objects = &once;
@@ -305,7 +305,7 @@ TEST("a worker that is killed fails its task only, or runs it again, and is repl
   o.function = "begin";
   t = submit_as(p, &o);
   CHECK_OK(mp_event_wait(once, mp_deadline(LONG))); /* it is in its hands */
-  for (i = 0; i < 3; i++) (void)submit(p, "give", NULL); /* wait behind it; without a queue they fail, which is no matter */
+  for (i = 0; i < 3; i++) more[i] = submit(p, "give", NULL); /* wait behind it; without a queue they fail, which is no matter */
   CHECK_EQ(kill(pid, SIGKILL), 0);
   CHECK(wait_until(is_gone(pid), 10000));
   /* Nobody is inside a call: the supervisor replaces the worker, which takes the next tasks. */
@@ -314,6 +314,9 @@ TEST("a worker that is killed fails its task only, or runs it again, and is repl
     CHECK(wait_until(mp_pool_pending(p) == 4 && poll(&answers, 1, 10) == 1, 10000));
   }
   CHECK_EQ(failure(t)->signal, SIGKILL);
+  mp_task_free(t);
+  for (i = 0; i < 3; i++) mp_task_free(more[i]);
+  mp_release(once);
   mp_pool_free(p);
 }
 
