@@ -112,6 +112,25 @@ describe("a process", function()
     end
   end)
 
+  it("is interrupted in a coroutine that was made before it, under any interpreter; coroutines go on afterwards", function()
+    local other = coroutine.wrap(function() for i = 1, 10 do coroutine.yield(i) end end)
+    other()
+    local ready = mp.Event()
+    local loop = coroutine.wrap(function() ready:set() while true do end end)
+    local p = started(function()
+      for _ = 1, 1000 do coroutine.create(print) end
+      local ok, e = pcall(loop)
+      local sum = coroutine.wrap(function() local n = 0 for i = 1, 1000 do n = n + i end return n end)()
+      return ok, e, other(), sum
+    end)
+    assert.is_true(ready:wait(20))
+    p:interrupt()
+    local ok, e, second, sum = p:result(20)
+    assert.is_false(ok)
+    assert.matches("interrupted!", e, 1, true)
+    assert.same({ 2, 500500 }, { second, sum })
+  end)
+
   it("that is interrupted as it begins ends, and never runs on in its parent's program", function()
     local code = [[local mp = require "mp"
       local me, told = mp.getpid(), 0

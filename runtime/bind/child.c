@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "bind/coros.h"
 #include "proc/child.h"
 #include "proc/thread.h"
 
@@ -30,12 +31,14 @@ static volatile int64_t pending_since;
 static volatile sig_atomic_t interrupter;
 
 static void disarm (struct hooked *h);
+static void disarm_coroutine (lua_State *l);
 
 static void stop (lua_State *L, lua_Debug *ar) {
   int real = pending != 0 && (!main_armed || lua_gethook(main_state.L) == stop);
   (void)ar;
   disarm(&main_state);
   disarm(&running);
+  mpl_coros_each(disarm_coroutine);
   if (lua_gethook(L) == stop) lua_sethook(L, NULL, 0, 0); /* a coroutine that was born meanwhile */
   pending = 0;
   if (real) luaL_error(L, "interrupted!");
@@ -43,6 +46,15 @@ static void stop (lua_State *L, lua_Debug *ar) {
 
 static void disarm (struct hooked *h) {
   if (h->L != NULL && lua_gethook(h->L) == stop) lua_sethook(h->L, h->hook, h->mask, h->count);
+}
+
+static void disarm_coroutine (lua_State *l) {
+  if (lua_gethook(l) == stop) lua_sethook(l, NULL, 0, 0);
+}
+
+/* One with a hook of its own, a debugger's, keeps it. */
+static void arm_coroutine (lua_State *l) {
+  if (lua_gethook(l) == NULL) lua_sethook(l, stop, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
 
 static void arm (struct hooked *h) {
@@ -81,6 +93,7 @@ static void on_sigint (int sig, siginfo_t *si, void *context) {
       arm(&main_state);
       main_armed = lua_gethook(main_state.L) == stop;
       arm(&running);
+      mpl_coros_each(arm_coroutine);
     }
   }
   errno = saved;
@@ -113,6 +126,7 @@ void mpl_child_signals (lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   main_state.L = lua_tothread(L, -1);
   lua_pop(L, 1);
+  if (mprun_interrupt_pending == NULL) mpl_coros_learn(L);
   memset(&sa, 0, sizeof sa);
   sa.sa_sigaction = on_sigint;
   sa.sa_flags = SA_SIGINFO; /* no SA_RESTART: a blocked read comes back, so that the hook runs */

@@ -1,8 +1,8 @@
 /* child.h -- Lua code that runs in a child: under a message handler, and interruptible.
 ** What     mpl_child_run runs a function on a Lua thread of its own, so that the traceback ends where the child began.
 ** Signals  mpl_child_signals installs a SIGINT handler; only for processes and threads that mp made itself. It notes who sent
-**          the signal, lets mprun's handler do its work where the child came from mprun, and else sets the hook of the main state and of
-**          the thread that mpl_child_run runs.
+**          the signal, lets mprun's handler do its work where the child came from mprun, and else sets the hook of the main state, of
+**          the thread that mpl_child_run runs, and of every coroutine (coros.h).
 ** Threads  the handler touches Lua from the main thread only; a SIGINT that lands elsewhere is passed on.
 ** Fork     a forked child calls mpl_child_signals again.
 */
