@@ -148,7 +148,10 @@ void mpl_push_unknown (lua_State *L, struct mpl_known *k, const unsigned char *s
 struct mpl_level *mpl_level_search (lua_State *L, struct mpl_codec *c, const char *here) {
   struct mpl_level *v;
   while (c->depth > 0 && c->levels[c->depth - 1]->live <= here) c->depth--;
-  if (c->depth == MPL_LEVELS) luaL_error(L, "messages within messages: more than %d levels of dump, load or finalizer functions", MPL_LEVELS);
+  if (c->depth == MPL_LEVELS) {
+    luaL_error(L, "messages within messages: more than %d levels of dump, load or finalizer functions", MPL_LEVELS);
+    return NULL;
+  }
   v = c->levels[c->depth];
   if (v == NULL) {
     v = calloc(1, sizeof *v);
@@ -283,8 +286,14 @@ void mpl_push_who (lua_State *L) {
     }
     lua_pop(L, 2);
   }
-  if (ar.name == NULL) lua_pushliteral(L, "");
-  else lua_pushfstring(L, "%s%s: ", text, ar.name);
+  if (ar.name == NULL && mpl_push_name(L, &ar)) {
+    lua_pushliteral(L, ": ");
+    lua_concat(L, 2);
+  } else if (ar.name == NULL) {
+    lua_pushliteral(L, "");
+  } else {
+    lua_pushfstring(L, "%s%s: ", text, ar.name);
+  }
 }
 
 /* ---- bodies ---- */

@@ -207,6 +207,7 @@ static int l_new (lua_State *L) {
   struct mpi_cells *c;
   mp_object *o;
   int rc;
+  mpl_no_more(L, 3, "mp.Array");
   lua_settop(L, 3);
   if (lua_istable(L, 2)) n = luaL_len(L, 2);
   else if (code == 'c' && lua_type(L, 2) == LUA_TSTRING) n = (lua_Integer)lua_rawlen(L, 2);

@@ -129,8 +129,9 @@ static int l_new_barrier (lua_State *L) {
   unsigned parties = 0, flags = 0;
   int64_t timeout = MP_NEVER;
   int options, rc;
-  lua_settop(L, 2);
   options = lua_istable(L, 1) ? 1 : 2;
+  mpl_no_more(L, options, "mp.Barrier");
+  lua_settop(L, 2);
   if (options == 2 && !lua_isnil(L, 2)) luaL_checktype(L, 2, LUA_TTABLE);
   if (options == 2) {
     if (lua_type(L, 1) != LUA_TNUMBER) return luaL_typeerror(L, 1, "number of parties or table of options");
@@ -141,10 +142,12 @@ static int l_new_barrier (lua_State *L) {
   if (lua_istable(L, options)) {
     mpl_options_begin(L, options);
     if (options == 1) {
-      if (!mpl_option(L, 1, "parties")) (void)lua_rawgeti(L, 1, 1);
+      if (!mpl_option(L, 1, "parties")) {
+        (void)lua_rawgeti(L, 1, 1);
+        lua_pushnil(L);
+        lua_rawseti(L, 1, 1);
+      }
       parties = check_parties(L);
-      lua_pushnil(L);
-      lua_rawseti(L, 1, 1);
     }
     if (mpl_option(L, options, "timeout")) timeout = check_timeout(L);
     if (mpl_option(L, options, "action")) {

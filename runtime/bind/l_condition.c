@@ -114,7 +114,7 @@ static int l_wait_for (lua_State *L) {
   mp_object *lock;
   int64_t deadline;
   (void)check(L, 1, &lock);
-  luaL_checktype(L, 2, LUA_TFUNCTION);
+  mpl_checkcallable(L, 2);
   deadline = mpl_deadline(L, 3);
   if (!mp_lock_held(lock)) return mpl_misuse(L, "wait_for", "the condition's lock is not held by the calling thread");
   lua_settop(L, 2);
@@ -138,6 +138,7 @@ static int l_notify_all (lua_State *L) {
 static int l_new_condition (lua_State *L) {
   mp_object *o = NULL, *lock = NULL;
   int rc;
+  mpl_no_more(L, 1, "mp.Condition");
   lua_settop(L, 1);
   if (lua_istable(L, 1)) {
     mpl_options_begin(L, 1);
@@ -147,6 +148,8 @@ static int l_new_condition (lua_State *L) {
   }
   if (!lua_isnil(L, 1)) {
     lock = mpl_test(L, 1);
+    if (lock == NULL && (luaL_testudata(L, 1, "mp.Lock") != NULL || luaL_testudata(L, 1, "mp.RLock") != NULL))
+      return mpl_misuse(L, "mp.Condition", "the handle of the lock is closed");
     if (lock == NULL || !mpi_is_lock(lock)) return luaL_typeerror(L, 1, "mp.Lock or mp.RLock");
   }
   MPL_NEW(L, rc, mp_condition_new(lock, &o));

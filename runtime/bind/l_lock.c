@@ -8,13 +8,23 @@ struct guard {
   mpl_release_fn release;
 };
 
-static int l_guard_close (lua_State *L) {
+static int release_guarded (lua_State *L) {
   struct guard *g = luaL_checkudata(L, 1, "mp.Guard");
   mpl_release_fn release = g->release;
   if (release == NULL) return 0;
   g->release = NULL;
   lua_getiuservalue(L, 1, 1);
+  if (mpl_isobject(L, -1) && mpl_test(L, -1) == NULL) return luaL_error(L, "release: the handle has been closed meanwhile");
   return release(L, lua_gettop(L));
+}
+
+/* Arguments: the guard, and the error because of which the scope ends, or nil: that error is not hidden by one of the release. */
+static int l_guard_close (lua_State *L) {
+  if (lua_isnoneornil(L, 2)) return release_guarded(L);
+  lua_pushcfunction(L, release_guarded);
+  lua_pushvalue(L, 1);
+  (void)lua_pcall(L, 1, 0, 0);
+  return 0;
 }
 
 static const luaL_Reg guard_meta[] = {{"__close", l_guard_close}, {NULL, NULL}};
@@ -69,7 +79,7 @@ static void describe (mp_object *o, char *text, size_t size) {
 static mp_object *no_lock (lua_State *L, int arg) {
   const char *name = luaL_testudata(L, arg, "mp.RLock") != NULL ? "mp.RLock" : "mp.Lock";
   struct mpl_box *b = luaL_checkudata(L, arg, name);
-  luaL_argcheck(L, b->o != NULL, arg, "the handle is closed");
+  if (b->o == NULL) (void)mpl_closed(L, name);
   return b->o;
 }
 

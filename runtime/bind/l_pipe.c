@@ -33,6 +33,7 @@ static int l_new (lua_State *L) {
   mp_object *a, *b;
   int duplex = 1;
   int rc;
+  mpl_no_more(L, 1, "Pipe");
   if (lua_istable(L, 1)) {
     mpl_options_begin(L, 1);
     if (mpl_option(L, 1, "duplex")) {

@@ -34,6 +34,7 @@ static int new_queue (lua_State *L, const char *name) {
   struct mp_queue_options options = {0, 0, 0};
   mp_object *o;
   int rc;
+  mpl_no_more(L, 1, name);
   lua_settop(L, 1);
   if (lua_istable(L, 1)) {
     mpl_options_begin(L, 1);

@@ -75,6 +75,7 @@ static int construct (lua_State *L, const char *constructor, unsigned flags) {
   mp_object *o = NULL;
   unsigned n = 1;
   int rc;
+  mpl_no_more(L, 1, constructor);
   lua_settop(L, 1);
   if (lua_istable(L, 1)) {
     mpl_options_begin(L, 1);
@@ -83,7 +84,9 @@ static int construct (lua_State *L, const char *constructor, unsigned flags) {
       if (lua_toboolean(L, -1)) flags |= MP_SEMAPHORE_OWNED;
       lua_pop(L, 1);
     }
-    if (mpl_option(L, 1, "n") || lua_rawgeti(L, 1, 1) != LUA_TNIL) {
+    if (mpl_option(L, 1, "n")) {
+      n = check_permits(L, constructor, flags);
+    } else if (lua_rawgeti(L, 1, 1) != LUA_TNIL) {
       n = check_permits(L, constructor, flags);
       lua_pushnil(L);
       lua_rawseti(L, 1, 1);

@@ -231,6 +231,7 @@ static int l_new (lua_State *L) {
   char code = mpl_check_code(L, 1);
   mp_object *o;
   int rc;
+  mpl_no_more(L, 3, "mp.Value");
   lua_settop(L, 3);
   if (lua_istable(L, 2) && lua_isnil(L, 3)) { /* mp.Value("i", {lock = false}) */
     lua_insert(L, 2); /* the nil at 3 */

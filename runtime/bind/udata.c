@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bind/codec.h"
+#include "bind/codec_state.h"
 #include "mplua.h"
 #include "proc/child.h"
 
@@ -192,7 +193,7 @@ void mplua_push (lua_State *L, mp_object *o) {
 mp_object *mpl_check_failed (lua_State *L, int arg, const mpl_type *t) {
   struct mpl_box *b = mpl_box_at(L, arg);
   if (b == NULL || b->type != t) b = luaL_checkudata(L, arg, t->name); /* raises */
-  luaL_argcheck(L, b->o != NULL, arg, "the handle is closed");
+  if (b->o == NULL) (void)mpl_closed(L, t->name);
   return b->o;
 }
 
@@ -202,7 +203,120 @@ mp_object *mplua_check (lua_State *L, int idx) {
   return o;
 }
 
+/* ---- errors ---- */
+
+int mpl_error (lua_State *L, const char *fmt, ...) {
+  va_list ap;
+  luaL_checkstack(L, 8, NULL);
+  mpl_push_where(L);
+  va_start(ap, fmt);
+  lua_pushvfstring(L, fmt, ap);
+  va_end(ap);
+  lua_concat(L, 2);
+  return lua_error(L);
+}
+
+/* Has the table at `t` that function as the value of a string? Then "prefix.key" is pushed, above whatever. */
+static int push_name_in (lua_State *L, int t, int function, const char *prefix) {
+  int top = lua_gettop(L);
+  for (lua_pushnil(L); lua_next(L, t); lua_settop(L, top + 1)) {
+    if (lua_type(L, top + 1) != LUA_TSTRING || !lua_rawequal(L, -1, function)) continue;
+    lua_pushfstring(L, "%s.%s", prefix, lua_tostring(L, top + 1));
+    return 1;
+  }
+  return 0;
+}
+
+static int find_name (lua_State *L, int function) {
+  int types = function + 1;
+  push_registry_table(L, &by_type_key, NULL);
+  for (lua_pushnil(L); lua_next(L, types); lua_settop(L, types + 1)) {
+    int mt = lua_gettop(L);
+    lua_getfield(L, mt, "__name");
+    if (lua_getfield(L, mt, "methods") == LUA_TTABLE && push_name_in(L, mt + 2, function, lua_tostring(L, mt + 1))) return 1;
+  }
+  lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  return lua_getfield(L, -1, "mp") == LUA_TTABLE && push_name_in(L, lua_gettop(L), function, "mp");
+}
+
+int mpl_push_name (lua_State *L, lua_Debug *ar) {
+  int top = lua_gettop(L), found;
+  luaL_checkstack(L, 16, NULL);
+  (void)lua_getinfo(L, "f", ar);
+  found = find_name(L, top + 1);
+  if (found) lua_replace(L, top + 1);
+  lua_settop(L, top + found);
+  return found;
+}
+
+int mpl_argerror (lua_State *L, int arg, const char *text) {
+  lua_Debug ar;
+  if (lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && ar.name == NULL && mpl_push_name(L, &ar))
+    return luaL_error(L, "bad argument #%d to '%s' (%s)", arg, lua_tostring(L, -1), text);
+  return (luaL_argerror)(L, arg, text);
+}
+
+int mpl_typeerror (lua_State *L, int arg, const char *expected) {
+  const char *got;
+  luaL_checkstack(L, 4, NULL);
+  if (luaL_getmetafield(L, arg, "__name") == LUA_TSTRING) got = lua_tostring(L, -1);
+  else got = lua_type(L, arg) == LUA_TLIGHTUSERDATA ? "light userdata" : luaL_typename(L, arg);
+  return mpl_argerror(L, arg, lua_pushfstring(L, "%s expected, got %s", expected, got));
+}
+
+int mpl_closed (lua_State *L, const char *type_name) {
+  lua_Debug ar;
+  if (lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar)) {
+    if (ar.name != NULL && strcmp(ar.namewhat, "metamethod") != 0) return luaL_error(L, "%s: the handle of the %s is closed", ar.name, type_name);
+    if (ar.name == NULL && mpl_push_name(L, &ar)) type_name = lua_tostring(L, -1);
+  }
+  return luaL_error(L, "%s: the handle is closed", type_name);
+}
+
+void mpl_checkany (lua_State *L, int arg) {
+  if (lua_type(L, arg) == LUA_TNONE) (void)mpl_argerror(L, arg, "value expected");
+}
+
+void mpl_checktype (lua_State *L, int arg, int type) {
+  if (lua_type(L, arg) != type) (void)mpl_typeerror(L, arg, lua_typename(L, type));
+}
+
+void *mpl_checkudata (lua_State *L, int arg, const char *name) {
+  void *p = luaL_testudata(L, arg, name);
+  if (p == NULL) (void)mpl_typeerror(L, arg, name);
+  return p;
+}
+
+const char *mpl_checklstring (lua_State *L, int arg, size_t *len) {
+  const char *s = lua_tolstring(L, arg, len);
+  if (s == NULL) (void)mpl_typeerror(L, arg, "string");
+  return s;
+}
+
+lua_Number mpl_checknumber (lua_State *L, int arg) {
+  int ok;
+  lua_Number n = lua_tonumberx(L, arg, &ok);
+  if (!ok) (void)mpl_typeerror(L, arg, "number");
+  return n;
+}
+
+lua_Integer mpl_checkinteger (lua_State *L, int arg) {
+  int ok;
+  lua_Integer i = lua_tointegerx(L, arg, &ok);
+  if (!ok && lua_isnumber(L, arg)) (void)mpl_argerror(L, arg, "number has no integer representation");
+  if (!ok) (void)mpl_typeerror(L, arg, "number");
+  return i;
+}
+
 /* ---- options ---- */
+
+void mpl_no_more (lua_State *L, int most, const char *constructor) {
+  int i;
+  for (i = most + 1; i <= lua_gettop(L); i++)
+    if (!lua_isnil(L, i))
+      luaL_error(L, "%s: at most %d argument%s expected, got a %s as #%d (options go into one table)", constructor, most, most == 1 ? "" : "s",
+                 luaL_typename(L, i), i);
+}
 
 void mpl_options_begin (lua_State *L, int arg) {
   lua_newtable(L);
@@ -228,6 +342,7 @@ int mpl_option (lua_State *L, int arg, const char *name) {
 }
 
 void mpl_no_options (lua_State *L, const char *constructor) {
+  mpl_no_more(L, 1, constructor);
   if (lua_isnoneornil(L, 1)) return;
   if (lua_type(L, 1) != LUA_TTABLE) luaL_error(L, "%s: no argument expected, got %s", constructor, luaL_typename(L, 1));
   mpl_options_begin(L, 1);

@@ -116,6 +116,34 @@ int mpl_expected (int rc);           /* is it one of timeout full empty closed e
 int mpl_raise (lua_State *L, const char *function, int rc); /* mp_errmsg at the caller's line */
 int mpl_misuse (lua_State *L, const char *function, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+/* Errors as lauxlib has them, for functions that are called through pcall too, or by lua/mp: the position is that of the nearest line of
+** the user's, and a method that has no name by its call ('?') gets one ("mp.Queue.put"). A closed handle is told as such: mpl_closed, with
+** the type's name. */
+int mpl_error (lua_State *L, const char *fmt, ...);
+int mpl_push_name (lua_State *L, lua_Debug *ar); /* of the function at level 0, which has none by its call: pushed, or 0 */
+int mpl_argerror (lua_State *L, int arg, const char *text);
+int mpl_typeerror (lua_State *L, int arg, const char *expected);
+int mpl_closed (lua_State *L, const char *type_name);
+void mpl_checkany (lua_State *L, int arg);
+void mpl_checktype (lua_State *L, int arg, int type);
+void *mpl_checkudata (lua_State *L, int arg, const char *name);
+const char *mpl_checklstring (lua_State *L, int arg, size_t *len);
+lua_Number mpl_checknumber (lua_State *L, int arg);
+lua_Integer mpl_checkinteger (lua_State *L, int arg);
+#define luaL_error(L, ...) mpl_error(L, __VA_ARGS__)
+#define luaL_argerror(L, arg, text) mpl_argerror(L, arg, text)
+#define luaL_typeerror(L, arg, expected) mpl_typeerror(L, arg, expected)
+#define luaL_checkany(L, arg) mpl_checkany(L, arg)
+#define luaL_checktype(L, arg, type) mpl_checktype(L, arg, type)
+#define luaL_checkudata(L, arg, name) mpl_checkudata(L, arg, name)
+#define luaL_checklstring(L, arg, len) mpl_checklstring(L, arg, len)
+#define luaL_checknumber(L, arg) mpl_checknumber(L, arg)
+#define luaL_checkinteger(L, arg) mpl_checkinteger(L, arg)
+#define luaL_optinteger(L, arg, otherwise) luaL_opt(L, mpl_checkinteger, arg, otherwise)
+
+/* Constructors of so many arguments: what is beyond them (an option in the wrong place) is misuse instead of being dropped. */
+void mpl_no_more (lua_State *L, int most, const char *constructor);
+
 /* Integers: a float with an integer value counts. */
 lua_Integer mpl_checkint (lua_State *L, int arg, lua_Integer least, lua_Integer most);
 
