@@ -451,6 +451,15 @@ describe("SIGINT in mprun", function()
     assert.equal(0, status)
   end)
 
+  it("is the same message wherever it comes", function()
+    local text = interrupted([[
+      local function loop() while true do end end
+      local function called(f) f() return 1 end
+      ready()
+      print(pcall(called, loop))]])
+    assert.equal("false\tinterrupted!\n", text)
+  end)
+
   it("reaches a coroutine", function()
     local text = interrupted("local co = coroutine.create(function() ready() while true do end end) print(coroutine.resume(co))")
     assert.equal("false\tinterrupted!\n", text)

@@ -620,7 +620,9 @@ for what, options in pairs { spawned = { processes = 2, start_method = "spawn" }
     it("leaves no interruption of an abandoned iteration to other tasks", function()
       local pool <close> = mp.Pool { processes = 2, kind = options.kind, start_method = options.start_method }
       for _ = 1, 200 do
-        for _ in pool:imap(square, numbers(10)) do break end
+        local it = pool:imap(square, numbers(10))
+        it:next()
+        it:close()
         assert.same({ 1, 4, 9, n = 3 }, pool:map(square, { 1, 2, 3 }, 1))
       end
     end)

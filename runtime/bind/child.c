@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "bind/coros.h"
+#include "bind/udata.h"
 #include "proc/child.h"
 #include "proc/thread.h"
 
@@ -41,7 +42,7 @@ static void stop (lua_State *L, lua_Debug *ar) {
   mpl_coros_each(disarm_coroutine);
   if (lua_gethook(L) == stop) lua_sethook(L, NULL, 0, 0); /* a coroutine that was born meanwhile */
   pending = 0;
-  if (real) luaL_error(L, "interrupted!");
+  if (real) mpl_interrupted(L);
 }
 
 static void disarm (struct hooked *h) {

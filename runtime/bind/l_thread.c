@@ -77,7 +77,7 @@ static void stop (lua_State *L, lua_Debug *ar) {
   if (lua_gethook(L) == stop) lua_sethook(L, NULL, 0, 0);
   if (request == MPI_STOP_INTERRUPT) {
     atomic_store(&mine->t->request, MPI_STOP_NONE); /* before the question: one that comes now is asked about again */
-    if (mine->wanted == NULL || mine->wanted()) luaL_error(L, "interrupted!");
+    if (mine->wanted == NULL || mine->wanted()) mpl_interrupted(L);
   }
 }
 

@@ -399,6 +399,12 @@ static int l_nothing (lua_State *L) {
   return 0;
 }
 
+void mpl_interrupted (lua_State *L) {
+  lua_pushliteral(L, "interrupted!");
+  (void)lua_error(L);
+  __builtin_unreachable();
+}
+
 void mpl_interrupt (lua_State *L) {
   lua_State *m;
   mpi_note_interrupt();
@@ -414,7 +420,7 @@ void mpl_interrupt (lua_State *L) {
   ** would have done itself. */
   if (m != L && lua_gethook(m) != NULL && hook_is_new(NULL)) {
     lua_sethook(m, NULL, 0, 0);
-    luaL_error(L, "interrupted!");
+    mpl_interrupted(L);
   }
 }
 

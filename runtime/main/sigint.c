@@ -74,7 +74,8 @@ static void stop (lua_State *L, lua_Debug *ar) {
   disarm_all(); /* also when it is a left-over: inherited by a coroutine that was born meanwhile, say */
   if (!real) return;
   mpi_note_interrupt();
-  luaL_error(L, "interrupted!");
+  lua_pushliteral(L, "interrupted!"); /* no place: where it is caught it is the same message in every call */
+  lua_error(L);
 }
 
 /* ---- the list of threads ---- */
