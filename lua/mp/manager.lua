@@ -14,7 +14,7 @@ local setmetatable, getmetatable, rawget = setmetatable, getmetatable, rawget
 local unpack, format, mtype = table.unpack, string.format, math.type
 local is_error = mp.is_error
 
-local M = { classes = {} }
+local M = { classes = {}, shared = {} } -- shared: the manager's methods that make shared objects
 local classes <const> = M.classes
 local ROOT <const> = 1               -- the manager itself is an object, too
 local DONE <const>, FAILED <const> = 0, 1 -- of an answer; anything else: misuse
@@ -60,6 +60,12 @@ local function connect(s)
   if not number then lost(s) end
   s.conn = { number = number, reply = reply, held = held, seq = 0, pid = getpid() }
   return s.conn
+end
+
+-- The last request is not waited for, should it be at work still.
+local function forget(s)
+  local c = s.conn
+  if c then put(s, { c.number, c.seq, "forget" }) end
 end
 
 -- A request {client, number, operation, id, arguments}, of which what is wrong is said as the caller knows it.
@@ -128,14 +134,14 @@ M.call_many = call_many
 
 -- {id, kind, label, token = , server = {...}}, as it travels; see server.lua for what the server sends.
 function M.describe(p)
-  local f = fields_of(p)
   local link = core.linking -- a link is being written to
-  if link then return link:refer(f) end
+  if link then return link:refer(p) end
+  local f = fields_of(p)
   if f.object then return M.given_out(f) end
-  if f.link then return f.link.describe(f) end
+  if f.link then return f.link.describe(f) end -- to another process of this program
   local s = f.server
   if s.down then error("the manager was shut down", 0) end
-  return { f.id, f.kind, f.label, token = f.token, server = { requests = s.requests, alive = s.alive, pid = s.pid, name = s.name } }
+  return { f.id, f.kind, f.label, token = f.token, address = f.address, server = { requests = s.requests, alive = s.alive, pid = s.pid, name = s.name } }
 end
 
 function M.arrive(d)
@@ -149,7 +155,7 @@ function M.arrive(d)
     return known
   end
   if not classes[d[2]] then error("a proxy of an unknown kind", 0) end
-  local p = proxy_new { id = d[1], kind = d[2], label = d[3], token = d.token, server = s, class = classes[d[2]] }
+  local p = proxy_new { id = d[1], kind = d[2], label = d[3], token = d.token, server = s, class = classes[d[2]], address = d.address }
   s.proxies[d[1]] = p
   return p
 end
@@ -352,6 +358,7 @@ classes.pool = {
   end,
   title = "mp.PoolProxy",
 }
+classes.shared = { methods = {}, title = "mp.Shared" } -- what the server keeps for deputies (gate.lua)
 classes.result = { methods = Result, title = "mp.ResultProxy" }
 
 -- ---- the manager ----------------------------------------------------------------------------
@@ -381,6 +388,7 @@ for _, name in ipairs { "Value", "Array", "Queue", "JoinableQueue", "SimpleQueue
     if f.server and f.server.down then misuse(name, "the manager was shut down") end
     return own_mistake(name, pcall(mp[name], ...))
   end
+  M.shared[name] = Manager[name]
 end
 
 function Manager.register(m, name, constructor)
@@ -546,5 +554,5 @@ function M.new(o)
   return m
 end
 
-M.check, M.callable, M.server_of, M.Manager = check, callable, server_of, Manager
+M.check, M.callable, M.exchange, M.refused, M.forget = check, callable, exchange, refused, forget
 return M

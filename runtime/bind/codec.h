@@ -26,6 +26,7 @@ struct mpl_parcel {
 #define MPL_TRUST_CODE 1u /* functions and bytecode may be loaded: the sender is of our own program and not sandboxed */
 #define MPL_DATA_ONLY 2u  /* encoding: functions, handles and objects are refused, in favour of a manager (Dict, List) */
 #define MPL_ONE_RECORD 4u /* encoding: what needs more descriptors than one record carries is refused */
+#define MPL_BY_PROXY 8u /* encoding, for another program: shared objects go as the class "mp.Proxy" dumps them, functions are refused */
 
 struct mpl_parcel *mpl_parcel_out (lua_State *L); /* this state's, emptied */
 struct mpl_parcel *mpl_parcel_in (lua_State *L);

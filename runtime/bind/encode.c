@@ -522,10 +522,11 @@ static int open_function (struct enc *e) {
     e->fresh = 1;
     if (mpl_names_scan(L, e->c)) return RESTART;
   }
-  if (mpl_maybe_named(e->c, p)) {
+  if (mpl_maybe_named(e->c, p) && !(e->how->flags & MPL_BY_PROXY)) {
     int r = open_named(e);
     if (r != 0) return r < 0 ? r : DONE;
   }
+  if (e->how->flags & MPL_BY_PROXY) return refuse(e, "a function cannot be sent to another program");
   if (lua_iscfunction(L, -1)) return refuse(e, "a C function that no loaded module has under a name cannot be sent");
   if (e->how->flags & MPL_DATA_ONLY) return refuse(e, "a function cannot be kept here, only data");
   id = number(e, p);
@@ -605,6 +606,8 @@ static int step_body (struct enc *e) {
   return ext_close(e, f->mark);
 }
 
+static int open_class (struct enc *e, uint32_t id);
+
 static int open_handle (struct enc *e) {
   lua_State *L = e->L;
   mp_object *o = mpl_test(L, -1);
@@ -618,6 +621,13 @@ static int open_handle (struct enc *e) {
   if (e->how->flags & MPL_DATA_ONLY) return refuse(e, "a shared object (mp.%s) cannot be kept here; a manager can (mp.Manager)", o->type->name);
   id = number(e, o);
   if (id != 0) return put_ref(e, id);
+  if (e->how->flags & MPL_BY_PROXY) {
+    mpl_codec_table(L, MPL_C_CLASSES);
+    lua_pushliteral(L, "mp.Proxy");
+    (void)lua_rawget(L, -2);
+    lua_replace(L, -2);
+    return open_class(e, e->id);
+  }
   for (i = 0; i < o->nfds; i++)
     if (mpl_parcel_add_fd(e->p, o->fds[i]) != 0) return luaL_error(L, "not enough memory");
   mark = ext_open(e, MPI_X_HANDLE);

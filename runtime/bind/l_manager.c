@@ -37,20 +37,29 @@ static int l_fields (lua_State *L) {
 
 /* ---- requests ---- */
 
-/* The items 1 and 2, integers, of a list; 0 if there are none. A list with holes is written as a map, its beginning first. */
-static int sender_of (const unsigned char *at, const unsigned char *end, int64_t out[2]) {
+/* The first n items of a list, integers; 0 if there are none. A list with holes is written as a map, its beginning first. */
+static int first_items (const unsigned char *at, const unsigned char *end, int n, int64_t *out) {
   struct mpi_item it;
   int i, map;
   at = mpi_wire_get(at, end, &it);
   if (at != NULL && it.kind == MPI_W_EXT && it.ext == MPI_X_HEAD) at = mpi_wire_get(at, end, &it);
-  if (at == NULL || (it.kind != MPI_W_ARRAY && it.kind != MPI_W_MAP) || it.len < 2) return 0;
+  if (at == NULL || (it.kind != MPI_W_ARRAY && it.kind != MPI_W_MAP) || it.len < (uint32_t)n) return 0;
   map = it.kind == MPI_W_MAP;
-  for (i = 0; i < 2; i++) {
+  for (i = 0; i < n; i++) {
     at = mpi_wire_get(at, end, &it);
     if (map && at != NULL && it.kind == MPI_W_INT && it.u.i == i + 1) at = mpi_wire_get(at, end, &it);
     if (at == NULL || it.kind != MPI_W_INT) return 0;
     out[i] = it.u.i;
   }
+  return 1;
+}
+
+/* link_number(bytes) -> the first item of a message, if it is an integer, else 0 */
+static int l_number (lua_State *L) {
+  int64_t n = 0;
+  size_t size;
+  const unsigned char *s = (const unsigned char *)luaL_checklstring(L, 1, &size);
+  lua_pushinteger(L, first_items(s, s + size, 1, &n) ? n : 0);
   return 1;
 }
 
@@ -89,7 +98,7 @@ static int l_request_get (lua_State *L) {
     r.p->nfds = sink.nfds;
   } while (rc == MP_EINTR || rc == MP_E2BIG);
   if (rc != 0) return mpl_raise(L, "request_get", rc);
-  known = sender_of(r.p->data, r.p->data + r.p->size, sender);
+  known = first_items(r.p->data, r.p->data + r.p->size, 2, sender);
   r.flags = mpl_ring_trust(&q->ring);
   lua_pushcfunction(L, l_decode);
   lua_pushlightuserdata(L, &r);
@@ -160,7 +169,7 @@ static int l_ignore (lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {{"proxy_new", l_new}, {"proxy_fields", l_fields},        {"request_get", l_request_get}, {"hangups", l_hangups},
-                                     {"hangup_watch", l_watch}, {"ignore_interrupts", l_ignore}, {NULL, NULL}};
+                                     {"hangup_watch", l_watch}, {"link_number", l_number}, {"ignore_interrupts", l_ignore}, {NULL, NULL}};
 
 extern int mpl_open_manager (lua_State *L);
 int mpl_open_manager (lua_State *L) { /* core, mp */

@@ -14,7 +14,7 @@
 #define OPENER(n) extern int mpl_open_##n(lua_State *L) __attribute__((weak));
 #define OPENERS(X) \
   X(lock) X(semaphore) X(condition) X(event) X(barrier) X(queue) X(pipe) X(value) X(array) X(dict) X(list) X(fd) \
-  X(codec) X(process) X(thread) X(wait) X(pool) X(sandbox) X(manager)
+  X(codec) X(process) X(thread) X(wait) X(pool) X(sandbox) X(manager) X(link)
 OPENERS(OPENER)
 #undef OPENER
 
