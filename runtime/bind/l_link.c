@@ -135,7 +135,14 @@ static int l_encode (lua_State *L) {
   struct mpl_encoding how = {"link", NULL, NULL, MPL_BY_PROXY};
   lua_settop(L, 1);
   mpl_encode_as(L, 1, p, &how);
-  if (p->nfds > 0) return luaL_error(L, "a file descriptor cannot be sent to another program");
+  if (p->nfds > 0) {
+    mpl_error_new(L, "encode", "a file descriptor cannot be sent to another program");
+    lua_getfield(L, -1, "message");
+    lua_setfield(L, -2, "reason");
+    lua_pushliteral(L, "");
+    lua_setfield(L, -2, "path");
+    return lua_error(L);
+  }
   lua_pushlstring(L, (const char *)p->data, p->size);
   return 1;
 }
