@@ -91,9 +91,9 @@ static int judge (int rc, int64_t until, int64_t deadline) {
 int mpi_sleep_on (mpi_a32 *word, uint32_t seen, int64_t deadline, int *slice) {
   int64_t now, until;
   if (mpi_interrupted()) return MP_EINTR;
-  if (deadline <= 0) return mpi_load(word) == seen ? MP_ETIMEDOUT : 0;
+  if (deadline <= 0) return MP_ETIMEDOUT;
   now = mp_now();
-  if (now >= deadline) return mpi_load(word) == seen ? MP_ETIMEDOUT : 0;
+  if (now >= deadline) return MP_ETIMEDOUT; /* also when the word has changed: it may change for ever */
   until = mpi_slice_end(now, deadline, slice);
   return judge(mpi_futex_wait(word, seen, until), until, deadline);
 }
@@ -101,9 +101,9 @@ int mpi_sleep_on (mpi_a32 *word, uint32_t seen, int64_t deadline, int *slice) {
 int mpi_sleep_on_many (const struct mpi_watched *list, int n, int64_t deadline, int *slice) {
   int64_t now, until;
   if (mpi_interrupted()) return MP_EINTR;
-  if (deadline <= 0) return none_changed(list, n) ? MP_ETIMEDOUT : 0;
+  if (deadline <= 0) return MP_ETIMEDOUT;
   now = mp_now();
-  if (now >= deadline) return none_changed(list, n) ? MP_ETIMEDOUT : 0;
+  if (now >= deadline) return MP_ETIMEDOUT;
   until = mpi_slice_end(now, deadline, slice);
   return judge(wait_many(list, n, until), until, deadline);
 }

@@ -18,7 +18,8 @@ int mpi_futex_wait2 (mpi_a32 *w1, uint32_t seen1, mpi_a32 *w2, uint32_t seen2, i
 /* Wakes up to n sleepers and gives how many; async-signal-safe. */
 int mpi_futex_wake (mpi_a32 *word, int n);
 
-/* The whole of a sleep: slices, interruption, deadline. 0 (look again), MP_ETIMEDOUT or MP_EINTR (judged). *slice starts at 0
+/* The whole of a sleep: slices, interruption, deadline. 0 (look again), MP_ETIMEDOUT or MP_EINTR (judged). Past the deadline it is
+** MP_ETIMEDOUT whatever the word holds, so that a loop around it ends although a peer changes the word all the time. *slice starts at 0
 ** for each wait. */
 int mpi_sleep_on (mpi_a32 *word, uint32_t seen, int64_t deadline, int *slice);
 int mpi_sleep_on2 (mpi_a32 *w1, uint32_t seen1, mpi_a32 *w2, uint32_t seen2, int64_t deadline, int *slice);

@@ -1,7 +1,9 @@
 /* l_condition.c -- mp.Condition. Its companion (user value 1) is its lock, which so travels with it. */
 #include <limits.h>
 
+#include "base/clock.h"
 #include "bind/l_sync.h"
+#include "proc/distrust.h"
 #include "shm/condition.h"
 
 static void describe (mp_object *o, char *text, size_t size) {
@@ -83,11 +85,16 @@ static int l_with (lua_State *L) {
   return mpl_with(L, acquire_for_ever, release_at);
 }
 
+/* For having the lock back. */
+static int64_t patience (const mp_object *o, const mp_object *lock) {
+  return mpi_distrusted(o->seg.ino) || mpi_distrusted(lock->seg.ino) ? 5 * MPI_NS_PER_S : MP_NEVER;
+}
+
 static int l_wait (lua_State *L) {
   mp_object *lock, *o = check(L, 1, &lock);
   int64_t deadline = mpl_deadline(L, 2);
   int rc;
-  MPL_WAIT(L, rc, mp_condition_wait(o, lock, deadline));
+  MPL_WAIT(L, rc, mpi_condition_wait(o, lock, deadline, patience(o, lock)));
   return mpl_result(L, "wait", rc);
 }
 
@@ -100,7 +107,7 @@ static int wait_for_step (lua_State *L, int status, lua_KContext deadline) {
     if (lua_toboolean(L, 3)) return mpl_fail(L, MP_ETIMEDOUT);
     lua_settop(L, 3);
     o = check(L, 1, &lock);
-    MPL_WAIT(L, rc, mp_condition_wait(o, lock, (int64_t)deadline));
+    MPL_WAIT(L, rc, mpi_condition_wait(o, lock, (int64_t)deadline, patience(o, lock)));
     if (rc < 0 && rc != MP_ETIMEDOUT) return mpl_raise(L, "wait_for", rc);
     lua_pushboolean(L, rc == MP_ETIMEDOUT);
     lua_replace(L, 3);

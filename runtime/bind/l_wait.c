@@ -166,7 +166,7 @@ static int l_wait (lua_State *L) {
     mpl_leave();
     if (interrupted) mpl_interrupt(L);
     if (rc > 0) tidy(L, items, n, things, p);
-    if (rc == 0 && until >= deadline) deadline = 0; /* one last look */
+    if (until >= deadline && (rc == 0 || mp_now() >= deadline)) deadline = 0; /* one last look; what rings may ring for ever */
   }
 }
 

@@ -139,9 +139,9 @@ int mpi_barrier_has_action (mp_object *o) {
 
 /* ---- under the gate ---- */
 
-static int enter (struct barrier *b) {
+static int enter (struct barrier *b, int64_t deadline) {
   int before = mpi_interrupt_hold(1);
-  int rc = mpi_gate_enter(&shared_of(b)->gate);
+  int rc = mpi_gate_enter(&shared_of(b)->gate, deadline);
   (void)mpi_interrupt_hold(before);
   return rc < 0 ? rc : 0;
 }
@@ -238,7 +238,7 @@ static void take_rank (struct party *p, uint64_t v) {
 /* Waits while an action of the generation before runs, then arrives. */
 static int arrive (struct party *p, int64_t deadline) {
   struct barrier *b = p->b;
-  int slice = 0;
+  int slice = 0, turns = 0;
   for (;;) {
     struct shared *s = shared_of(b);
     uint32_t seen = mpi_load(&s->q.seq);
@@ -247,7 +247,8 @@ static int arrive (struct party *p, int64_t deadline) {
     int rc;
     (void)mpi_fetch_add(&s->q.sleepers, 2);
     (void)mpi_fetch_or(&s->q.sleepers, 1);
-    rc = enter(b);
+    if (++turns > 1000 && deadline != MP_NEVER && mp_now() >= deadline) return MP_ETIMEDOUT; /* a peer makes actions come and go */
+    rc = enter(b, deadline);
     if (rc != 0) return rc;
     v = check_parties(b);
     if (PHASE(v) > BROKEN || (PHASE(v) == FILLING && ARRIVED(v) >= b->parties)) { /* no correct peer leaves it so */
@@ -292,7 +293,7 @@ static int sleep_until_ended (const struct party *p, int64_t deadline) {
   struct barrier *b = p->b;
   struct shared *s = shared_of(b);
   struct slot *t = slot_of(b, p->seat);
-  int slice = 0;
+  int slice = 0, turns = 0;
   for (;;) {
     uint32_t seen = mpi_load(&s->q.seq);
     uint32_t nudged = mpi_load(&t->nudge.seq);
@@ -302,9 +303,14 @@ static int sleep_until_ended (const struct party *p, int64_t deadline) {
     (void)mpi_fetch_or(&s->q.sleepers, 1);
     (void)mpi_fetch_add(&t->nudge.sleepers, 2);
     (void)mpi_fetch_or(&t->nudge.sleepers, 1);
-    rc = enter(b);
+    if (++turns > 1000 && deadline != MP_NEVER && mp_now() >= deadline) return MP_ETIMEDOUT; /* a peer makes the one before us come and go */
+    rc = enter(b, deadline);
     if (rc != 0) return rc;
     v = mpi_load(&s->state);
+    if (GEN(v) == p->gen && PHASE(v) == BROKEN) { /* a generation ends when it breaks */
+      leave(b);
+      return mpi_fail(MP_ECORRUPT, "the barrier's memory is damaged");
+    }
     if (GEN(v) == p->gen) {
       int seat = neighbour(p, v);
       if (seat >= 0 && !mpi_seat_taken(&b->seats, seat)) v = check_parties(b);
@@ -321,9 +327,9 @@ static int settle (const struct party *p, int rc) {
   struct barrier *b = p->b;
   struct shared *s = shared_of(b);
   struct slot *t = slot_of(b, p->seat);
-  int rc2 = enter(b);
+  int rc2 = enter(b, mp_now() + MPI_GATE_PARTING); /* without us they find an empty seat */
   uint64_t v;
-  if (rc2 != 0) return rc2;
+  if (rc2 != 0) return rc2 == MP_ETIMEDOUT && rc == 0 ? mpi_fail(MP_ECORRUPT, "a peer has been inside the barrier for long") : rc != 0 ? rc : rc2;
   v = mpi_load(&s->state);
   if (GEN(v) != p->gen) rc = mpi_load(&t->outcome) == PASSED ? 0 : MP_EBROKEN;
   else end_generation(b, v, BROKE, BROKEN);
@@ -363,7 +369,7 @@ int mp_barrier_complete (mp_object *o, int seat, int succeeded) {
   if (rc != 0) return rc;
   if (seat < 0 || seat >= b->seats.n || !mpi_seat_mine(&b->seats, seat))
     return mpi_fail(MP_EMISUSE, "the calling thread does not run this barrier's action");
-  rc = enter(b);
+  rc = enter(b, MP_NEVER);
   if (rc == 0) {
     t = slot_of(b, seat);
     v = mpi_load(&shared_of(b)->state);
@@ -382,7 +388,7 @@ static int end_from_outside (mp_object *o, int phase) {
   struct barrier *b = (struct barrier *)o;
   uint64_t v;
   int rc = wrong_kind(o);
-  if (rc == 0) rc = enter(b);
+  if (rc == 0) rc = enter(b, MP_NEVER);
   if (rc != 0) return rc;
   v = mpi_load(&shared_of(b)->state);
   if (PHASE(v) != phase || ARRIVED(v) > 0) end_generation(b, v, BROKE, phase);
@@ -404,7 +410,7 @@ static uint64_t look (mp_object *o) {
   int rank, n = arrived(b, v);
   for (rank = 1; rank <= n; rank++)
     if (!mpi_seat_taken(&b->seats, seat_at(b, rank))) {
-      if (enter(b) != 0) return v;
+      if (enter(b, 0) != 0) return v;
       v = check_parties(b);
       leave(b);
       break;

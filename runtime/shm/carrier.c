@@ -11,9 +11,15 @@ int mpi_carrier_send (int fd, uint32_t kind, uint32_t count, uint32_t attempt, c
   return mpi_fd_send(fd, &rec, sizeof rec, fds, nfds);
 }
 
+#define MOST 4096 /* records that are looked at in one call; a socket holds fewer, but a peer may put in more all the time */
+
 /* Reads the first record without its descriptors and without taking it. */
 static int peek (int fd, struct mpi_record *rec) {
-  return recv(fd, rec, sizeof *rec, MSG_DONTWAIT | MSG_PEEK) == (ssize_t)sizeof *rec;
+  ssize_t n;
+  int junk = 0;
+  do n = recv(fd, rec, sizeof *rec, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
+  while (n > 0 && n != (ssize_t)sizeof *rec && ++junk < MOST && recv(fd, rec, sizeof *rec, MSG_DONTWAIT) > 0); /* no record of ours has another size */
+  return n == (ssize_t)sizeof *rec;
 }
 
 void mpi_carrier_drop_first (int fd) {
@@ -24,7 +30,8 @@ void mpi_carrier_drop_first (int fd) {
 int mpi_carrier_find (int fd, uint32_t count, uint32_t attempt, int *fds, int *nfds) {
   struct mpi_record rec;
   size_t got;
-  while (peek(fd, &rec)) {
+  int n;
+  for (n = 0; n < MOST && peek(fd, &rec); n++) {
     if (rec.kind == MPI_REC_FDS && rec.count == count && rec.attempt == attempt) {
       *nfds = MPI_MAX_FDS;
       return mpi_fd_recv(fd, &rec, sizeof rec, &got, fds, nfds, MSG_PEEK);
@@ -38,7 +45,8 @@ int mpi_carrier_find_any (int fd, int send_fd, uint32_t count, uint32_t attempt,
   struct mpi_record rec, first = {0, 0, 0, 0};
   int spare[MPI_MAX_FDS];
   size_t got;
-  while (peek(fd, &rec)) {
+  int turn;
+  for (turn = 0; turn < MOST && peek(fd, &rec); turn++) {
     int n = MPI_MAX_FDS, i, rc;
     if (rec.kind == MPI_REC_FDS && rec.count == count && rec.attempt == attempt) {
       if (nfds == NULL) return 0;
@@ -68,17 +76,20 @@ int mpi_carrier_find_any (int fd, int send_fd, uint32_t count, uint32_t attempt,
 
 void mpi_carrier_drop_stale (int fd, uint32_t count) {
   struct mpi_record rec;
-  while (peek(fd, &rec) && (int32_t)(rec.count - count) <= 0) mpi_carrier_drop_first(fd);
+  int n;
+  for (n = 0; n < MOST && peek(fd, &rec) && (int32_t)(rec.count - count) <= 0; n++) mpi_carrier_drop_first(fd);
 }
 
 void mpi_carrier_drop_attempts (int fd, uint32_t attempt) {
   struct mpi_record rec;
-  while (peek(fd, &rec) && (int32_t)(rec.attempt - attempt) <= 0) mpi_carrier_drop_first(fd);
+  int n;
+  for (n = 0; n < MOST && peek(fd, &rec) && (int32_t)(rec.attempt - attempt) <= 0; n++) mpi_carrier_drop_first(fd);
 }
 
 void mpi_carrier_drop_all (int fd) {
   struct mpi_record rec;
-  while (peek(fd, &rec)) mpi_carrier_drop_first(fd);
+  int n;
+  for (n = 0; n < MOST && recv(fd, &rec, sizeof rec, MSG_DONTWAIT) >= 0; n++) {} /* records of any size, so that the socket is empty after */
 }
 
 int mpi_carrier_hung_up (int fd) {

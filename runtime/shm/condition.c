@@ -2,6 +2,7 @@
 
 #include <limits.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/futex.h"
@@ -179,16 +180,16 @@ static int sit_down (struct condition *c) {
   }
 }
 
-static int enter (struct condition *c) {
-  int rc = mpi_gate_enter(&shared_of(&c->o)->gate);
+static int enter (struct condition *c, int64_t deadline) {
+  int rc = mpi_gate_enter(&shared_of(&c->o)->gate, deadline);
   return rc < 0 ? rc : 0;
 }
 
-static int register_waiter (struct condition *c, int i, uint64_t *ticket) {
+static int register_waiter (struct condition *c, int i, uint64_t *ticket, int64_t deadline) {
   struct shared *s = shared_of(&c->o);
   struct slot *t = slot_of(c, i);
   int before = mpi_interrupt_hold(1);
-  int rc = enter(c);
+  int rc = enter(c, deadline);
   (void)mpi_interrupt_hold(before);
   if (rc != 0) return rc;
   if (mpi_load(&t->state) == NOTIFIED) { /* left by a dead one whose seat we have: hand_on would take us for it */
@@ -222,14 +223,14 @@ static int sleep_once (struct condition *c, struct slot *t, uint32_t seen, int b
 
 static int sleep_until_notified (struct condition *c, int i, uint64_t ticket, int64_t deadline) {
   struct slot *t = slot_of(c, i);
-  int slice = 0;
+  int slice = 0, turns = 0;
   for (;;) {
     uint32_t seen = mpi_load(&t->q.seq);
     uint64_t its = 0;
     int before_us, state, rc;
     (void)mpi_fetch_add(&t->q.sleepers, 2);
     (void)mpi_fetch_or(&t->q.sleepers, 1);
-    rc = enter(c);
+    rc = enter(c, deadline);
     if (rc != 0) return rc;
     hand_on(c);
     state = (int)mpi_load(&t->state);
@@ -238,6 +239,7 @@ static int sleep_until_notified (struct condition *c, int i, uint64_t ticket, in
     if (state != WAITING) return 0;
     rc = sleep_once(c, t, seen, before_us, its, deadline, &slice);
     if (rc != 0) return rc;
+    if (++turns > 1000 && deadline != MP_NEVER && mp_now() >= deadline) return MP_ETIMEDOUT; /* a peer makes the one before us come and go */
   }
 }
 
@@ -246,7 +248,7 @@ static int sleep_until_notified (struct condition *c, int i, uint64_t ticket, in
 static int stand_up (struct condition *c, int i, int rc) {
   struct slot *t = slot_of(c, i);
   int before = mpi_interrupt_hold(1);
-  int rc2 = enter(c);
+  int rc2 = enter(c, mp_now() + MPI_GATE_PARTING); /* without us they find an empty seat, and do what we could not */
   (void)mpi_interrupt_hold(before);
   if (rc2 == 0) {
     if (mpi_load(&t->state) == NOTIFIED) {
@@ -266,6 +268,10 @@ static int stand_up (struct condition *c, int i, int rc) {
 }
 
 int mp_condition_wait (mp_object *o, mp_object *lock, int64_t deadline) {
+  return mpi_condition_wait(o, lock, deadline, MP_NEVER);
+}
+
+int mpi_condition_wait (mp_object *o, mp_object *lock, int64_t deadline, int64_t patience) {
   struct condition *c = (struct condition *)o;
   uint64_t ticket = 0;
   unsigned depth = 0;
@@ -274,7 +280,7 @@ int mp_condition_wait (mp_object *o, mp_object *lock, int64_t deadline) {
   if (rc != 0) return rc;
   i = sit_down(c);
   if (i < 0) return i;
-  rc = register_waiter(c, i, &ticket);
+  rc = register_waiter(c, i, &ticket, deadline);
   if (rc == 0) rc = mpi_lock_give_up(lock, &depth);
   if (rc != 0) {
     (void)stand_up(c, i, rc);
@@ -283,9 +289,10 @@ int mp_condition_wait (mp_object *o, mp_object *lock, int64_t deadline) {
   MPI_POINT("condition.wait.unlocked");
   rc = sleep_until_notified(c, i, ticket, deadline);
   MPI_POINT("condition.wait.woken");
-  again = mpi_lock_take_again(lock, depth, MP_NEVER);
+  again = mpi_lock_take_again(lock, depth, patience == MP_NEVER ? MP_NEVER : mp_now() + patience);
   MPI_POINT("condition.wait.locked");
   rc = stand_up(c, i, rc);
+  if (again == MP_ETIMEDOUT) return mpi_fail(MP_ECORRUPT, "the condition's lock is held for too long; the caller does not have it");
   if (again < 0) return again;
   return rc == 0 ? again : rc;
 }
@@ -298,7 +305,7 @@ int mp_condition_notify (mp_object *o, mp_object *lock, unsigned n) {
   int rc = ready_to_use(o, &lock);
   if (rc != 0) return rc;
   before = mpi_interrupt_hold(1); /* a notification is not to be repeated */
-  rc = enter(c);
+  rc = enter(c, MP_NEVER);
   (void)mpi_interrupt_hold(before);
   if (rc != 0) return rc;
   hand_on(c);

@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/fd.h"
@@ -59,10 +60,10 @@ static int wrong_kind (mp_object *o) {
 }
 
 /* Enters the gate; after somebody died inside, the bell is put right. */
-static int enter (mp_object *o) {
+static int enter (mp_object *o, int64_t deadline) {
   struct shared *s = shared_of(o);
   int rc = wrong_kind(o);
-  if (rc == 0) rc = mpi_gate_enter(&s->gate);
+  if (rc == 0) rc = mpi_gate_enter(&s->gate, deadline);
   if (rc == MP_ABANDONED) {
     mpi_bell_settle(&s->bell, fds_of(o), (int)(mpi_load(&s->state) & 1));
     rc = 0;
@@ -73,7 +74,7 @@ static int enter (mp_object *o) {
 int mp_event_set (mp_object *o) {
   struct shared *s = shared_of(o);
   uint32_t v;
-  int rc = enter(o);
+  int rc = enter(o, MP_NEVER);
   if (rc != 0) return rc;
   v = mpi_load(&s->state);
   if (!(v & 1)) {
@@ -91,7 +92,7 @@ int mp_event_set (mp_object *o) {
 int mp_event_clear (mp_object *o) {
   struct shared *s = shared_of(o);
   uint32_t v;
-  int rc = enter(o);
+  int rc = enter(o, MP_NEVER);
   if (rc != 0) return rc;
   v = mpi_load(&s->state);
   if (v & 1) {
@@ -135,15 +136,18 @@ int mp_event_wait (mp_object *o, int64_t deadline) {
   if (w.since & 1) return 0;
   if (deadline == 0) return MP_ETIMEDOUT;
   if (look_for_a_while((struct event *)o, &w)) return 0;
-  do rc = mpi_waitq_wait(&w.s->q, &w.s->gate, NULL, happened, &w, deadline);
-  while (rc == 0 && !happened(&w));
+  do {
+    rc = mpi_waitq_wait(&w.s->q, &w.s->gate, NULL, happened, &w, deadline);
+    if (rc == 0 && !happened(&w) && deadline != MP_NEVER && mp_now() >= deadline) rc = MP_ETIMEDOUT; /* a peer flips the flag */
+  } while (rc == 0 && !happened(&w));
   return rc != 0 && happened(&w) ? 0 : rc;
 }
 
 int mpi_event_fd (mp_object *o, int *fd) {
   struct shared *s = shared_of(o);
   int ready;
-  int rc = enter(o);
+  int rc = enter(o, mp_now() + MPI_GATE_PARTING);
+  if (rc == MP_ETIMEDOUT) return mpi_fail(MP_ECORRUPT, "a peer has been inside the object for long");
   if (rc != 0) return rc;
   ready = (int)(mpi_load(&s->state) & 1);
   mpi_bell_arm(&s->bell, fds_of(o), ready);

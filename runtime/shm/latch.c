@@ -13,10 +13,15 @@
 int mpi_lockword_wait (mpi_a32 *word, int64_t deadline, int spins, int brief) {
   uint32_t tid = mpi_self_.tid;
   uint32_t inherit = 0; /* once we slept, others may sleep too: our unlock must look after them */
+  unsigned turns = 0;
   int slice = 0;
   int rc;
   for (;;) {
     uint32_t v = mpi_load_relaxed(word);
+    if (__builtin_expect((++turns & 1023) == 0, 0) && deadline != MP_NEVER && mp_now() >= deadline) { /* a peer flips the word */
+      rc = MP_ETIMEDOUT;
+      break;
+    }
     if ((v & MPI_LOCK_TID) == 0) {
       if (mpi_cas(word, &v, tid | (v & MPI_LOCK_WAITERS) | inherit | mpi_lockword_mark(word))) return (v & MPI_LOCK_DIED) ? MP_ABANDONED : 0;
       continue;

@@ -57,6 +57,24 @@ static int record_at (const struct mpi_ring *r, uint64_t side, uint64_t end, str
   }
 }
 
+/* Honest records are walked over at some nanoseconds each; a peer may lay a path of hundreds of millions that leads round and round. */
+#define WALK_TIME (250 * MPI_NS_PER_MS)
+
+struct walk {
+  unsigned steps;
+  int64_t until;
+};
+
+static int too_long (struct walk *w) {
+  int64_t now;
+  if ((++w->steps & 0xfff) != 0) return 0;
+  now = mp_now();
+  if (w->until == 0) w->until = now + WALK_TIME;
+  if (now < w->until) return 0;
+  (void)mpi_fail(MP_ECORRUPT, "a ring's records have no end");
+  return 1;
+}
+
 static uint64_t name_of (const struct mpi_hands *h, int seat) {
   return (uint64_t)mpi_load(&h->s->generation[seat]) << 32 | (uint32_t)(seat + 1);
 }
@@ -115,6 +133,7 @@ static int take (const struct mpi_hands *h, int seat, struct mpi_sink *sink) {
   uint64_t tail = mpi_load_acquire(&s->tail);
   uint64_t side = mpi_load(&s->head);
   struct record rec;
+  struct walk walk = {0, 0};
   int rc = 0, found = 0, orphan = 0;
   if (mpi_load(&s->closed) == 2) return 0;
   if (mourning(h)) {
@@ -124,6 +143,7 @@ static int take (const struct mpi_hands *h, int seat, struct mpi_sink *sink) {
         break;
       }
       side = rec.after;
+      if (too_long(&walk)) return MP_ECORRUPT;
     }
     if (rc < 0) return rc;
     if (!found) { /* all taken over: forget the dead */
@@ -149,29 +169,34 @@ static int take (const struct mpi_hands *h, int seat, struct mpi_sink *sink) {
   return 1;
 }
 
-/* Is everything that was ever put settled? */
+/* Is everything that was ever put settled? 1, 0, or negative. */
 static int all_settled (const struct mpi_hands *h) {
   struct mpi_ring_shared *s = h->r->s;
   uint64_t side = mpi_load(&s->head);
   uint64_t cursor = mpi_load(&h->s->cursor);
   struct record rec;
+  struct walk walk = {0, 0};
+  int rc;
   if (mpi_load(&s->closed) == 2) return 1;
   if (count_of(mpi_load(&s->tail)) != count_of(cursor)) return 0;
-  while (record_at(h->r, side, cursor, &rec) == 1) {
+  while ((rc = record_at(h->r, side, cursor, &rec)) == 1) {
     if (mpi_load(rec.owner) != SETTLED) return 0;
     side = rec.after;
+    if (too_long(&walk)) return MP_ECORRUPT;
   }
-  return 1;
+  return rc == 0 ? 1 : rc;
 }
 
-int mpi_hands_ready (struct mpi_hands *h) {
+int mpi_hands_ready (struct mpi_hands *h) { /* what is damaged is ready: a get says so */
   struct mpi_ring_shared *s = h->r->s;
   if (count_of(mpi_load(&s->tail)) != count_of(mpi_load(&h->s->cursor))) return 1;
-  return mourning(h) || (mpi_load(&s->closed) != 0 && all_settled(h));
+  return mourning(h) || (mpi_load(&s->closed) != 0 && all_settled(h) != 0);
 }
 
+/* While spinning nothing is walked over. */
 static int ready (void *ud) {
-  return mpi_hands_ready(ud);
+  const struct mpi_hands *h = ud;
+  return count_of(mpi_load(&h->r->s->tail)) != count_of(mpi_load(&h->s->cursor)) || mourning(h);
 }
 
 /* Sleeps until there is something to get: on the ring's word for messages and on the seats of those who hold items, in one system call. By
@@ -232,6 +257,7 @@ static int sit (struct mpi_hands *h, int *fresh) {
 int mpi_hands_get (struct mpi_hands *h, struct mpi_sink *sink, int64_t deadline) {
   struct mpi_ring *r = h->r;
   struct mpi_ring_shared *s = r->s;
+  int turns = 0;
   for (;;) {
     int fresh, rc;
     int seat = sit(h, &fresh);
@@ -248,7 +274,10 @@ int mpi_hands_get (struct mpi_hands *h, struct mpi_sink *sink, int64_t deadline)
         if ((uint32_t)seat >= mpi_load(&h->s->seats_used)) mpi_store(&h->s->seats_used, (uint32_t)seat + 1);
       }
       rc = take(h, seat, sink);
-      if (rc == 0 && closed != 0 && all_settled(h)) rc = MP_ECLOSED;
+      if (rc == 0 && closed != 0) {
+        rc = all_settled(h);
+        if (rc == 1) rc = MP_ECLOSED;
+      }
       mpi_latch_unlock(&s->get_latch);
     }
     if (rc != 1 && fresh) (void)mpi_seat_leave(&h->seats, seat);
@@ -259,6 +288,7 @@ int mpi_hands_get (struct mpi_hands *h, struct mpi_sink *sink, int64_t deadline)
     if (rc != 0) return rc;
     rc = wait_item(h, deadline);
     if (rc != 0) return rc;
+    if (++turns > 4 && deadline != MP_NEVER && mp_now() >= deadline) return MP_ETIMEDOUT; /* a peer may make it seem ready for ever */
   }
 }
 
@@ -270,7 +300,8 @@ static void pop_settled (const struct mpi_hands *h) {
   struct mpi_ring_shared *s = r->s;
   uint64_t cursor = mpi_load(&h->s->cursor);
   struct record rec;
-  for (;;) {
+  struct walk walk = {0, 0};
+  while (!too_long(&walk)) {
     uint64_t head = mpi_load(&s->head);
     uint64_t out = mpi_load_relaxed(&s->bytes_out[count_of(head) & 1]);
     if (record_at(r, head, cursor, &rec) != 1 || mpi_load(rec.owner) != SETTLED) return;
@@ -286,8 +317,9 @@ int mpi_hands_task_done (struct mpi_hands *h) {
   int mine = 0, rc;
   uint64_t me, side, cursor;
   struct record rec, oldest;
+  struct walk walk = {0, 0};
   if (seat < 0) return mpi_fail(MP_EMISUSE, "nothing that this process got is left to settle");
-  rc = mpi_gate_enter(&s->get_latch);
+  rc = mpi_gate_enter(&s->get_latch, MP_NEVER);
   if (rc < 0) return rc;
   me = name_of(h, seat);
   side = mpi_load(&s->head);
@@ -296,6 +328,10 @@ int mpi_hands_task_done (struct mpi_hands *h) {
     if (mpi_load(rec.owner) == me && mine++ == 0) oldest = rec;
     if (mine == 2) break;
     side = rec.after;
+    if (too_long(&walk)) {
+      rc = MP_ECORRUPT;
+      break;
+    }
   }
   if (rc >= 0 && mine == 0) rc = mpi_fail(MP_EMISUSE, "nothing that this process got is left to settle");
   if (rc >= 0) {
@@ -322,13 +358,13 @@ static int joined (void *ud) {
 
 int mpi_hands_join (struct mpi_hands *h, int64_t deadline) {
   struct mpi_ring_shared *s = h->r->s;
-  if (all_settled(h)) return 0;
-  if (deadline == 0) return MP_ETIMEDOUT;
-  for (;;) {
-    int rc = mpi_waitq_wait2(&s->joiners, &s->get_latch, &s->put_latch, NULL, joined, h, deadline);
-    if (rc != 0) return rc;
-    if (all_settled(h)) return 0;
+  int rc = all_settled(h), turns = 0;
+  while (rc == 0) {
+    if (deadline == 0 || (++turns > 4 && deadline != MP_NEVER && mp_now() >= deadline)) return MP_ETIMEDOUT;
+    rc = mpi_waitq_wait2(&s->joiners, &s->get_latch, &s->put_latch, NULL, joined, h, deadline);
+    if (rc == 0) rc = all_settled(h);
   }
+  return rc < 0 ? rc : 0;
 }
 
 uint32_t mpi_hands_size (struct mpi_hands *h) {
@@ -336,19 +372,21 @@ uint32_t mpi_hands_size (struct mpi_hands *h) {
   uint64_t head, tail, cursor, side;
   uint32_t orphans = 0;
   struct record rec;
+  struct walk walk = {0, 0};
+  int tries = 0;
   if (mpi_load(&s->closed) == 2) return 0;
   if (!mourning(h)) {
     for (;;) {
       cursor = mpi_load(&h->s->cursor);
       tail = mpi_load(&s->tail);
-      if (mpi_load(&h->s->cursor) == cursor) return count_of(tail) - count_of(cursor);
+      if (mpi_load(&h->s->cursor) == cursor || ++tries > 1000) return count_of(tail) - count_of(cursor);
     }
   }
   if (mpi_latch_lock(&s->get_latch, 0) < 0) return 0;
   head = mpi_load(&s->head);
   cursor = mpi_load(&h->s->cursor);
   tail = mpi_load(&s->tail);
-  for (side = head; record_at(h->r, side, cursor, &rec) == 1; side = rec.after) orphans += (uint32_t)is_orphan(h, mpi_load(rec.owner));
+  for (side = head; record_at(h->r, side, cursor, &rec) == 1 && !too_long(&walk); side = rec.after) orphans += (uint32_t)is_orphan(h, mpi_load(rec.owner));
   mpi_latch_unlock(&s->get_latch);
   return count_of(tail) - count_of(cursor) + orphans;
 }

@@ -326,7 +326,8 @@ static int can_put (void *ud) {
   return fits(q->r, &p, q->size, q->need, &spot);
 }
 
-/* One sleep on descriptors: 0 (look at revents, look again), MP_ETIMEDOUT, MP_EINTR. */
+/* One sleep on descriptors: 0 (look at revents, look again), MP_EINTR, MP_ETIMEDOUT (look at revents once more: a peer may make a descriptor readable for
+** ever). */
 static int sleep_in_poll (struct pollfd *p, nfds_t n, int64_t deadline, int *slice) {
   int64_t now = mp_now();
   int64_t until;
@@ -336,7 +337,7 @@ static int sleep_in_poll (struct pollfd *p, nfds_t n, int64_t deadline, int *sli
   until = deadline <= now ? now : mpi_slice_end(now, deadline, slice);
   ts = mpi_timespec(until - now);
   rc = ppoll(p, n, &ts, NULL);
-  if (rc > 0) return 0;
+  if (rc > 0) return now >= deadline ? MP_ETIMEDOUT : 0;
   if (rc < 0 && errno != EINTR) return mpi_fail_errno("ppoll");
   if (rc == 0 && until >= deadline) return MP_ETIMEDOUT;
   return mpi_interrupted() ? MP_EINTR : 0;
@@ -356,12 +357,12 @@ static int wait_space_polling (struct mpi_ring *r, struct fit_query *q, int64_t 
     if (rc == 0) rc = mpi_latch_pass(&s->put_latch, deadline);
     if (rc != 0 || can_put(q)) break;
     rc = sleep_in_poll(&p, 1, deadline, &slice);
-    if (rc != 0) break;
     if (p.revents & (POLLHUP | POLLERR)) {
       rc = MP_ECLOSED;
       break;
     }
     if (p.revents & POLLIN) mpi_carrier_drop_all(r->send_fd);
+    if (rc != 0) break;
   }
   mpi_latch_unlock(&s->put_turnstile);
   return rc;
@@ -423,9 +424,9 @@ static int reader_gone (struct mpi_ring *r, int now) {
   return 1;
 }
 
-/* A peer that flips words for ever could keep us going in circles: past a number of turns the deadline holds all the same. */
+/* A peer that flips words for ever could keep us going in circles: past some turns, which it can make last 0.2 s each, the deadline holds all the same. */
 static int late (int *turns, int64_t deadline) {
-  return ++*turns > 1000 && deadline != MP_NEVER && mp_now() >= deadline;
+  return ++*turns > 4 && deadline != MP_NEVER && mp_now() >= deadline;
 }
 
 int mpi_ring_put (struct mpi_ring *r, const struct mpi_msg *msgs, int n, int *done, int64_t deadline) {
@@ -668,15 +669,13 @@ static int wait_message_polling (struct mpi_ring *r, int64_t deadline) {
     rc = mpi_latch_pass(&s->put_latch, deadline);
     if (rc != 0 || can_get(r)) break;
     rc = sleep_in_poll(p, 2, deadline, &slice);
-    if (rc != 0 || can_get(r)) {
-      woken = p[0].revents != 0;
-      break;
-    }
+    woken = p[0].revents != 0; /* the latch is not ours to take inside the turnstile */
+    if (can_get(r)) break;
     if (p[1].revents & (POLLHUP | POLLERR)) {
       rc = can_get(r) ? 0 : MP_EEOF;
       break;
     }
-    woken = p[0].revents != 0; /* the latch is not ours to take inside the turnstile */
+    if (rc != 0) break;
   }
   mpi_latch_unlock(&s->get_turnstile);
   if (woken) mpi_ring_settle_bell(r, 0);
@@ -737,20 +736,23 @@ int mpi_ring_get (struct mpi_ring *r, struct mpi_sink *sink, int max, int *got, 
 /* ---- looking, closing, settling ---- */
 
 int mpi_ring_await (struct mpi_ring *r, int64_t deadline) {
+  int turns = 0;
   for (;;) {
     int rc;
     if (can_get(r)) return 0;
     rc = wait_message(r, deadline);
     if (rc != 0) return rc;
+    if (late(&turns, deadline)) return MP_ETIMEDOUT;
   }
 }
 
 uint32_t mpi_ring_size (const struct mpi_ring *r) {
   struct mpi_ring_shared *s = r->s;
+  int tries = 0;
   for (;;) { /* both sides as of one moment */
     uint64_t head = mpi_load(&s->head);
     uint64_t tail = mpi_load(&s->tail);
-    if (mpi_load(&s->head) == head) return mpi_load(&s->closed) == 2 ? 0 : count_of(tail) - count_of(head);
+    if (mpi_load(&s->head) == head || ++tries > 1000) return mpi_load(&s->closed) == 2 ? 0 : count_of(tail) - count_of(head);
   }
 }
 
@@ -772,7 +774,7 @@ int mpi_ring_ready (struct mpi_ring *r) {
 int mpi_ring_close (struct mpi_ring *r, int drop) {
   struct mpi_ring_shared *s = r->s;
   uint32_t want = drop ? 2 : 1;
-  int rc = mpi_gate_enter(&s->put_latch);
+  int rc = mpi_gate_enter(&s->put_latch, MP_NEVER);
   if (rc < 0) return rc;
   if (mpi_load(&s->closed) < want) {
     mpi_announce(&s->nonempty, INT_MAX);
@@ -785,7 +787,7 @@ int mpi_ring_close (struct mpi_ring *r, int drop) {
   }
   mpi_latch_unlock(&s->put_latch);
   if (drop) { /* descriptors in flight and memory go at once */
-    rc = mpi_gate_enter(&s->get_latch);
+    rc = mpi_gate_enter(&s->get_latch, MP_NEVER);
     if (rc < 0) return rc;
     if (!r->owned) mpi_carrier_drop_attempts(r->recv_fd, s->attempt);
     if (!r->owned) mpi_seg_punch(r->seg, r->data_offset, (size_t)r->units * MPI_RING_UNIT);
@@ -802,7 +804,7 @@ static int all_done (void *ud) {
 int mpi_ring_task_done (struct mpi_ring *r) {
   struct mpi_ring_shared *s = r->s;
   uint32_t done;
-  int rc = mpi_gate_enter(&s->done_latch);
+  int rc = mpi_gate_enter(&s->done_latch, MP_NEVER);
   if (rc < 0) return rc;
   done = mpi_load_relaxed(&s->done);
   if (done == count_of(mpi_load(&s->head))) {
@@ -819,12 +821,14 @@ int mpi_ring_task_done (struct mpi_ring *r) {
 
 int mpi_ring_join (struct mpi_ring *r, int64_t deadline) {
   struct mpi_ring_shared *s = r->s;
+  int turns = 0;
   if (all_done(r)) return 0;
   if (deadline == 0) return MP_ETIMEDOUT;
   for (;;) {
     int rc = mpi_waitq_wait2(&s->joiners, &s->done_latch, &s->put_latch, NULL, all_done, r, deadline);
     if (rc != 0) return rc;
     if (all_done(r)) return 0;
+    if (late(&turns, deadline)) return MP_ETIMEDOUT;
   }
 }
 
@@ -832,7 +836,8 @@ int mpi_ring_arm (struct mpi_ring *r) {
   struct mpi_ring_shared *s = r->s;
   int rc;
   if (mpi_load(&s->bell.word) & MPI_BELL_ARMED) return 0;
-  rc = mpi_gate_enter(&s->put_latch);
+  rc = mpi_gate_enter(&s->put_latch, mp_now() + MPI_GATE_PARTING);
+  if (rc == MP_ETIMEDOUT) return mpi_fail(MP_ECORRUPT, "a peer has been inside the object for long");
   if (rc < 0) return rc;
   mpi_bell_arm(&s->bell, bell_fds(r), can_get(r));
   mpi_latch_unlock(&s->put_latch);

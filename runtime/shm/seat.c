@@ -94,7 +94,10 @@ int mpi_seat_leave (struct mpi_seats *s, int i) {
 uint32_t mpi_seat_watch (const struct mpi_seats *s, int i) {
   mpi_a32 *word = mpi_seat_word(s, i);
   uint32_t v = mpi_load(word);
-  while ((v & MPI_LOCK_TID) != 0 && !(v & MPI_LOCK_WAITERS))
+  int tries = 0;
+  while ((v & MPI_LOCK_TID) != 0 && !(v & MPI_LOCK_WAITERS)) {
     if (mpi_cas(word, &v, v | MPI_LOCK_WAITERS)) v |= MPI_LOCK_WAITERS;
+    else if (++tries > 1000) return 0; /* a peer flips it */
+  }
   return (v & MPI_LOCK_TID) != 0 ? v : 0;
 }

@@ -94,7 +94,7 @@ static int count_ready (void *ud) {
 }
 
 static int acquire_counted (struct semaphore *m, struct shared *s, int64_t deadline) {
-  int n, seen = 0;
+  int n, seen = 0, turns = 0;
   if (try_count(s)) return 0;
   if (deadline == 0) return MP_ETIMEDOUT;
   n = mpi_spin_begin(&m->credit);
@@ -105,13 +105,14 @@ static int acquire_counted (struct semaphore *m, struct shared *s, int64_t deadl
     if (rc != 0) return try_count(s) ? 0 : rc;
     MPI_POINT("semaphore.acquire.woken");
     seen = try_count(s);
+    if (!seen && ++turns > 4 && deadline != MP_NEVER && mp_now() >= deadline) return MP_ETIMEDOUT; /* a peer may flip the count for ever */
   }
   return 0;
 }
 
 static int release_counted (struct semaphore *m, struct shared *s, unsigned permits) {
   uint64_t after;
-  int rc = mpi_gate_enter(&s->gate);
+  int rc = mpi_gate_enter(&s->gate, MP_NEVER);
   if (rc < 0) return rc;
   after = (uint64_t)mpi_load(&s->count) + permits;
   rc = 0;
@@ -163,7 +164,7 @@ static int all_taken (struct semaphore *m) {
 }
 
 static int acquire_owned (struct semaphore *m, struct shared *s, int64_t deadline) {
-  int from = 0;
+  int from = 0, turns = 0;
   for (;;) {
     int slice = 0;
     int rc = mpi_seat_find(&m->seats, m->seats.n);
@@ -179,6 +180,7 @@ static int acquire_owned (struct semaphore *m, struct shared *s, int64_t deadlin
     }
     mpi_latch_unlock(&s->turnstile); /* before sitting down: at most one word is pending */
     if (rc != 0) return rc;
+    if (++turns > 4 && deadline != MP_NEVER && mp_now() >= deadline) return MP_ETIMEDOUT; /* a peer may make seats look free that are not */
   }
 }
 

@@ -1,5 +1,6 @@
 #include "shm/waitq.h"
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/futex.h"
@@ -22,11 +23,12 @@ void mpi_waitq_wake (mpi_waitq *w, int n) {
 #define GATE_TRIES 50 /* of 0.2 s each */
 #endif
 
-int mpi_gate_enter (mpi_latch *gate) {
+int mpi_gate_enter (mpi_latch *gate, int64_t deadline) {
   int i;
   for (i = 0; i < GATE_TRIES; i++) {
     int rc = mpi_latch_lock(gate, 0);
     if (rc != MP_ETIMEDOUT) return rc;
+    if (deadline != MP_NEVER && mp_now() >= deadline) return MP_ETIMEDOUT;
   }
   return mpi_fail(MP_ECORRUPT, "a peer has been inside the object for long: it is stopped, or the memory is damaged");
 }

@@ -19,9 +19,12 @@ typedef struct {
 
 void mpi_waitq_wake (mpi_waitq *w, int n);
 
-/* Takes the gate for an operation that has no deadline of its own. 0, MP_ABANDONED, MP_EINTR; MP_ECORRUPT when somebody has been inside for
-** 10 s: a peer that is stopped there, or has scribbled over the word, cannot hang us. */
-int mpi_gate_enter (mpi_latch *gate);
+/* Takes the gate. 0, MP_ABANDONED, MP_EINTR; MP_ETIMEDOUT when somebody has been inside until the deadline and for 0.2 s; MP_ECORRUPT after 10 s,
+** also for operations that have no deadline (MP_NEVER): a peer that is stopped there, or has scribbled over the word, cannot hang us. */
+int mpi_gate_enter (mpi_latch *gate, int64_t deadline);
+
+/* What is done on the way out has this long, whatever the deadline was. */
+#define MPI_GATE_PARTING (1000 * INT64_C(1000000))
 
 /* By the holder of the gate, before its commit. n: how many sleepers to wake (INT_MAX without turnstile). */
 static inline void mpi_announce (mpi_waitq *w, int n) {

@@ -163,10 +163,21 @@ static void take_image (struct target *t, struct chance *c) {
   }
 }
 
+static void wake (const struct target *t, size_t at) {
+  (void)syscall(SYS_futex, t->base + at, FUTEX_WAKE, 1000, NULL, NULL, 0);
+}
+
 static void restore (const struct target *t, struct chance *c) {
   size_t i;
   for (i = 0; i < t->npages; i++) memcpy(t->base + t->page[i] * PAGE, t->image + i * PAGE, PAGE);
   if (t->fresh != NULL && below(c, 2) == 0) memcpy(t->base, t->fresh, PAGE);
+  if (below(c, 4) == 0) return;
+  /* who sleeps on what was never so looks again, or little would happen in between */
+  for (i = 0; i < t->npages; i++) {
+    wake(t, t->page[i] * PAGE + PAGE - 32);
+    wake(t, t->page[i] * PAGE + PAGE - 16);
+  }
+  for (i = 64; i < 512; i += 4) wake(t, i);
 }
 
 /* A place that somebody is likely to read. */
