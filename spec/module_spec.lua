@@ -25,6 +25,16 @@ describe("the module", function()
     assert.equal("true\ttrue\ttrue\ttrue\ttrue\n", r.both)
   end)
 
+  it("says what is in it, and is found again by require", function()
+    for _, how in ipairs { "mp", "require 'mp'" } do
+      local r = run.command { run.path, "-e", "print(tostring(" .. how .. "))" }
+      assert.matches("^mp %d+%.%d+%.%d+\n  Array .* Value\n  active_children .* wait\n$", r.both)
+      assert.matches(" Pool ", r.both)
+    end
+    local r = run.command { run.path, "-e", "package.loaded.mp = nil print(require 'mp' == mp, package.loaded.mp == mp, mp.now() > 0)" }
+    assert.equal("true\ttrue\ttrue\n", r.both)
+  end)
+
   it("is found by name where it was not read yet", function()
     local r = run.script [[
       local t = mp.Thread{ target = function(new, explain) return rawget(require "mp", "Pool") == nil, new == mp.Pool.work__, explain == mp.explain end,

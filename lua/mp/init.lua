@@ -11,6 +11,7 @@ local later = {
               "enter_jail", "sandbox_learnt", "mprun_sandbox" },
   progress = { "progress" },
   pool = { "Pool" },
+  about = { "about" },
 }
 local file_of = {}
 for file, fields in pairs(later) do

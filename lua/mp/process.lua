@@ -65,8 +65,16 @@ local function started(self, fname)
 end
 
 local function expect(fname, what, value, kind)
-  if type(value) ~= kind then misuse(fname, format("%s must be a %s", what, kind)) end
+  if type(value) ~= kind then misuse(fname, format("%s must be a %s, not a %s", what, kind, type(value))) end
   return value
+end
+
+-- args.n counts also what is nil: how many arguments there are.
+local function expect_args(fname, args)
+  local n = expect(fname, "args", args, "table").n
+  if n ~= nil and (type(n) ~= "number" or n < 0 or n > 1e6 or n % 1 ~= 0) then
+    misuse(fname, format("args.n must be the number of arguments, not %s", tostring(n)))
+  end
 end
 
 local OPTIONS <const> = { target = true, args = true, kwargs = true, name = true, daemon = true, start_method = true,
@@ -100,7 +108,7 @@ function Process:init(...)
     if not known[k] then misuse(Name, format("unknown option '%s'", tostring(k))) end
   end
   if o.target ~= nil and not callable(o.target) then misuse(Name, "target must be a function") end
-  if o.args ~= nil then expect(Name, "args", o.args, "table") end
+  if o.args ~= nil then expect_args(Name, o.args) end
   if o.kwargs ~= nil then expect(Name, "kwargs", o.kwargs, "table") end
   if o.start_method ~= nil and not METHODS[o.start_method] then
     misuse(Name, format("start_method must be \"fork\" or \"spawn\", not %s", tostring(o.start_method)))
@@ -165,7 +173,7 @@ local function report_error(e, traceback)
     core.stderr(format("%s: %s\n%s", me.label or me.name, parts.message, traceback and traceback .. "\n" or ""))
   end
   if pcall(core.report, "error", parts) then return end
-  parts.value = nil
+  parts.value = parts.message -- its text, as it cannot be sent
   pcall(core.report, "error", parts)
 end
 
@@ -286,9 +294,9 @@ local function start_process(self, f)
   f.pid = core.process_pid(self)
 end
 
-function Process:join(timeout)
-  local f = started(self, "join")
-  if timeout ~= nil and (type(timeout) ~= "number" or timeout ~= timeout) then misuse("join", "timeout must be a number") end
+local function join(self, fname, timeout)
+  local f = started(self, fname)
+  if timeout ~= nil and (type(timeout) ~= "number" or timeout ~= timeout) then misuse(fname, "timeout must be a number") end
   if f.state == "parent" then return core.parent_wait(timeout) end
   if f.exitcode ~= nil then return true end
   local ok, why = f.ops.wait(self, timeout)
@@ -296,6 +304,8 @@ function Process:join(timeout)
   ended(self, f)
   return true
 end
+
+function Process:join(timeout) return join(self, "join", timeout) end
 
 function Process:is_alive()
   local f = of(self, "is_alive")
@@ -390,7 +400,7 @@ end
 function Process:result(timeout)
   local f = started(self, "result")
   if f.state == "parent" then misuse("result", "a process has no result for its child") end
-  local ok, why = self:join(timeout)
+  local ok, why = join(self, "result", timeout)
   if not ok then return nil, why end
   local failure = error_of(self, f)
   if failure ~= nil then error(failure, 0) end
@@ -466,7 +476,7 @@ function meta.__newindex(self, key, value)
   if f.state == "closed" then misuse(tostring(key), format("the %s is closed", f.ops.noun)) end
   local setter = set[key]
   if setter then
-    setter(f, tostring(key), value)
+    setter(f, type_name, value)
     if f.state == "self" and key == "name" then me.name = value end
     return
   end

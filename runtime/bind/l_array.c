@@ -1,6 +1,8 @@
 /* l_array.c -- mp.Array. Contract: docs/reference/array.md. */
 #include "bind/l_cells.h"
 
+#include <string.h>
+
 static const mpl_type array_type;
 
 static struct mpi_cells *check_array (lua_State *L) {
@@ -200,6 +202,15 @@ static const luaL_Reg methods[] = {{"get", l_get},           {"set", l_set},   {
 static const luaL_Reg meta[] = {{"__index", l_index}, {"__len", l_len}, {NULL, NULL}};
 static const mpl_type array_type = {MPI_T_ARRAY, "mp.Array", methods, meta, NULL, set_element, describe};
 
+/* A list has nothing but its elements (and perhaps n, as table.pack leaves it): what would be dropped is misuse. */
+static void check_list (lua_State *L, int idx, lua_Integer n) {
+  for (lua_pushnil(L); lua_next(L, idx) != 0; lua_pop(L, 1)) {
+    if (lua_isinteger(L, -2) && lua_tointeger(L, -2) >= 1 && lua_tointeger(L, -2) <= n) continue;
+    if (lua_type(L, -2) == LUA_TSTRING && strcmp(lua_tostring(L, -2), "n") == 0) continue;
+    (void)mpl_misuse(L, "mp.Array", "a list expected, but it has the key '%s'", luaL_tolstring(L, -2, NULL));
+  }
+}
+
 /* mp.Array(code, n | list | string for 'c'[, options]) */
 static int l_new (lua_State *L) {
   char code = mpl_check_code(L, 1);
@@ -209,10 +220,16 @@ static int l_new (lua_State *L) {
   int rc;
   mpl_no_more(L, 3, "mp.Array");
   lua_settop(L, 3);
-  if (lua_istable(L, 2)) n = luaL_len(L, 2);
-  else if (code == 'c' && lua_type(L, 2) == LUA_TSTRING) n = (lua_Integer)lua_rawlen(L, 2);
-  else if (lua_type(L, 2) == LUA_TNUMBER) n = mpl_checkint(L, 2, 1, LUA_MAXINTEGER);
-  else return luaL_typeerror(L, 2, "size or list");
+  if (lua_istable(L, 2)) {
+    n = luaL_len(L, 2);
+    check_list(L, 2, n);
+  } else if (code == 'c' && lua_type(L, 2) == LUA_TSTRING) {
+    n = (lua_Integer)lua_rawlen(L, 2);
+  } else if (lua_type(L, 2) == LUA_TNUMBER) {
+    n = mpl_checkint(L, 2, 1, LUA_MAXINTEGER);
+  } else {
+    return luaL_typeerror(L, 2, "size or list");
+  }
   luaL_argcheck(L, n > 0, 2, "an array has at least one element");
   mpl_push_lock_option(L, 3, "mp.Array");
   MPL_NEW(L, rc, mp_array_new(code, (size_t)n, &o));

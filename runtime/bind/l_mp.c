@@ -189,7 +189,15 @@ static int l_pairs (lua_State *L) {
   return 3;
 }
 
-static const luaL_Reg fields_of_mp[] = {{"__index", l_field}, {"__pairs", l_pairs}, {NULL, NULL}};
+/* tostring(mp): its version, and what is in it. */
+static int l_tostring (lua_State *L) {
+  lua_getfield(L, LUA_REGISTRYINDEX, "mp.core");
+  lua_getfield(L, -1, "about");
+  lua_call(L, 0, 1);
+  return 1;
+}
+
+static const luaL_Reg fields_of_mp[] = {{"__index", l_field}, {"__pairs", l_pairs}, {"__tostring", l_tostring}, {NULL, NULL}};
 static const luaL_Reg fields_of_core[] = {{"__index", l_core_field}, {NULL, NULL}};
 static const luaL_Reg loaders[] = {{"later", l_later}, {"load_all", l_load_all}, {NULL, NULL}};
 

@@ -331,10 +331,24 @@ static int l_error_new (lua_State *L) {
 
 /* ---- in mp.wait: ready when it has ended ---- */
 
+/* A process or thread without a child behind it: why is that? */
+int mpl_process_unwaitable (lua_State *L, int idx, const char *noun) {
+  const char *name, *state, *why = "cannot be waited for here";
+  luaL_checkstack(L, 4, NULL);
+  lua_getiuservalue(L, idx, 1);
+  lua_getfield(L, -1, "name");
+  name = lua_tostring(L, -1);
+  lua_getfield(L, -2, "state");
+  state = lua_tostring(L, -1);
+  if (state != NULL && strcmp(state, "new") == 0) why = "was not started";
+  else if (state != NULL && strcmp(state, "closed") == 0) why = "is closed";
+  return mpl_misuse(L, "wait", "%s %s %s", noun, name != NULL ? name : "?", why);
+}
+
 static int wait_ready (lua_State *L, int idx) {
   struct l_process *p = lua_touserdata(L, idx);
   int rc;
-  if (p->c == NULL) return mpl_misuse(L, "wait", "the process was not started, or is closed");
+  if (p->c == NULL) return mpl_process_unwaitable(L, idx, "process");
   rc = mpi_child_poll(p->c);
   return rc < 0 ? mpl_raise(L, "wait", rc) : rc;
 }

@@ -171,6 +171,13 @@ static void encode_list (lua_State *L, const struct mpi_ring *r, int n, struct m
   }
 }
 
+/* The number at the top as a length; 2.0 counts. */
+static lua_Integer length_given (lua_State *L) {
+  int ok;
+  lua_Integer n = lua_tointegerx(L, -1, &ok);
+  return ok ? n : -1;
+}
+
 static int l_put_many (lua_State *L) {
   struct mpi_ring *r = check_ring(L);
   int64_t deadline = mpl_deadline(L, 3);
@@ -180,7 +187,7 @@ static int l_put_many (lua_State *L) {
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 3);
   lua_getfield(L, 2, "n");
-  n = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : luaL_len(L, 2);
+  n = lua_type(L, -1) == LUA_TNUMBER ? length_given(L) : luaL_len(L, 2);
   luaL_argcheck(L, n >= 0 && n <= 100000000, 2, "impossible length");
   msgs = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *msgs, 0);
   encode_list(L, r, (int)n, msgs);

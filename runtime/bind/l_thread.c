@@ -322,7 +322,7 @@ static int l_report (lua_State *L) {
 
 static int wait_ready (lua_State *L, int idx) {
   struct l_thread *u = lua_touserdata(L, idx);
-  if (u->t == NULL) return mpl_misuse(L, "wait", "the thread was not started, or is closed");
+  if (u->t == NULL) return mpl_process_unwaitable(L, idx, "thread");
   return mpi_thread_poll(u->t);
 }
 

@@ -19,4 +19,7 @@ typedef struct mpl_waitable {
 /* For the type with that metatable name; `w` lives for ever. */
 void mpl_set_waitable (lua_State *L, const char *name, const mpl_waitable *w);
 
+/* Misuse of a process or thread ("thread Thread-2 was not started"): raises. */
+int mpl_process_unwaitable (lua_State *L, int idx, const char *noun);
+
 #endif

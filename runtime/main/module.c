@@ -59,7 +59,19 @@ static int l_pairs (lua_State *L) { /* as that of the opened one */
   return 3;
 }
 
-static const luaL_Reg opening[] = {{"__index", l_index}, {"__newindex", l_newindex}, {"__pairs", l_pairs}, {NULL, NULL}};
+static int l_tostring (lua_State *L) {
+  open_now(L);
+  (void)luaL_tolstring(L, 1, NULL);
+  return 1;
+}
+
+static const luaL_Reg opening[] = {{"__index", l_index}, {"__newindex", l_newindex}, {"__pairs", l_pairs}, {"__tostring", l_tostring}, {NULL, NULL}};
+
+/* require "mp" after package.loaded.mp was cleared: the same table. */
+static int l_preload (lua_State *L) {
+  lua_getfield(L, LUA_REGISTRYINDEX, "mp.module");
+  return 1;
+}
 
 void mpi_module_open (lua_State *L, int now) {
   lua_newtable(L);
@@ -67,6 +79,10 @@ void mpi_module_open (lua_State *L, int now) {
   lua_setfield(L, LUA_REGISTRYINDEX, "mp.module");
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
   lua_pushvalue(L, -2);
+  lua_setfield(L, -2, "mp");
+  lua_pop(L, 1);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+  lua_pushcfunction(L, l_preload);
   lua_setfield(L, -2, "mp");
   lua_pop(L, 1);
   lua_pushvalue(L, -1);
