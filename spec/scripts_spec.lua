@@ -310,6 +310,18 @@ function checks.manager_remote(out)
   }, { table.unpack(out) })
 end
 
+function checks.manager_dict(out)
+  assert.same({ "with a lock: 50 are left", "by update: 0 are left" }, { table.unpack(out) })
+end
+
+function checks.manager_types(out)
+  assert.same({ "value: 42", "array: 0.5 1.0 1.5", "list: c b a d", "the list in the dict: c b a d" }, { table.unpack(out) })
+end
+
+function checks.manager_remote(out)
+  assert.same({ "client: was refused", "server: Bert has nil", "client: Anna has 5", "server: Bert has 7" }, { table.unpack(out) })
+end
+
 function checks.pool_map(out)
   assert.equal(2, #out)
   assert.equal("1 4 9 16 25 36 49 64 81 100", out[1])
