@@ -196,8 +196,10 @@ $$(filter $$(BUILD)/test/$(1)/%,$$(TEST_BIN)): %: %.o $$(with_$(1)) $$(BUILD)/.s
 	@$$(LINK) -rdynamic -o $$@ $$< $$(with_$(1)) $$(if $$(filter bind,$$(up_to_$(1))),$$(LUA_LIB)) $$(LIBS)
 endef
 $(foreach f,$(sort $(patsubst runtime/%/,%,$(dir $(TEST_SRC)))),$(eval $(call test_rule,$(f))))
-# A host's processes are made by the helper, which those tests look for in this folder.
+# A host's processes are made by the helper, which those tests look for in this folder (runtime/host/helper_path.h). Not under the thread sanitizer.
+ifneq ($(MODE),tsan)
 $(filter $(BUILD)/test/host/%,$(TEST_BIN)): | $(BUILD)/mprun
+endif
 
 # ---- fuzz targets and stress programs ----------------------------------------------------
 #

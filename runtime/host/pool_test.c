@@ -8,6 +8,13 @@
 #include "mp.h"
 #include "test/test.h"
 
+static void need_helper (void) {
+#ifdef __SANITIZE_THREAD__
+  SKIP("the thread sanitizer makes a fork of the vfork that starts the helper");
+#endif
+  CHECK_OK(set_helper());
+}
+
 #define LONG 30 /* seconds: more than anything here should take */
 
 static const char chunk[] =
@@ -34,7 +41,7 @@ static mp_pool *new_pool (int processes, unsigned max_pending, const char *sandb
   o.chunk = chunk;
   o.max_pending = max_pending;
   o.sandbox = sandbox;
-  CHECK_OK(set_helper());
+  need_helper();
   CHECK_OK(mp_pool_new(&o, &p));
   return p;
 }
@@ -397,7 +404,7 @@ TEST("shared objects go with the pool's chunk and with each task", .limit = 60) 
   o.objects = &q[0];
   o.nobjects = 1;
   o.sandbox = "pure";
-  CHECK_OK(set_helper());
+  need_helper();
   CHECK_OK(mp_pool_new(&o, &p));
   call_give.objects = &q[1];
   call_give.nobjects = 1;
@@ -435,7 +442,7 @@ TEST("what is wrong with a pool is said when it is made, and a chunk that fails 
   struct mp_pool_options o;
   mp_pool *p = NULL;
   mp_task *t;
-  CHECK_OK(set_helper());
+  need_helper();
   memset(&o, 0, sizeof o);
   CHECK_ERR(mp_pool_new(&o, &p), MP_EMISUSE); /* no size */
   o.size = sizeof o;
@@ -466,7 +473,7 @@ TEST("workers are replaced after their number of tasks", .limit = 60) {
   o.processes = 1;
   o.chunk = chunk;
   o.max_tasks_per_worker = 1;
-  CHECK_OK(set_helper());
+  need_helper();
   CHECK_OK(mp_pool_new(&o, &p));
   first = pid_of(p);
   CHECK(pid_of(p) != first);

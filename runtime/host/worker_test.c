@@ -8,6 +8,13 @@
 #include "mp.h"
 #include "test/test.h"
 
+static void need_helper (void) {
+#ifdef __SANITIZE_THREAD__
+  SKIP("the thread sanitizer makes a fork of the vfork that starts the helper");
+#endif
+  CHECK_OK(set_helper());
+}
+
 #define LONG 20 /* seconds: more than anything here should take */
 
 static struct mp_worker_options options (const char *chunk) {
@@ -20,7 +27,7 @@ static struct mp_worker_options options (const char *chunk) {
 
 static mp_worker *start (const struct mp_worker_options *o) {
   mp_worker *w = NULL;
-  CHECK_OK(set_helper());
+  need_helper();
   CHECK_OK(mp_worker_start(o, &w));
   return w;
 }
@@ -207,7 +214,7 @@ TEST("what is wrong with the options is said at the start", .limit = 40) {
   struct mp_worker_options o = options("return 1");
   mp_worker *w = NULL;
   size_t i;
-  CHECK_OK(set_helper());
+  need_helper();
   for (i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
     o.sandbox = wrong[i].sandbox;
     CHECK_ERR(mp_worker_start(&o, &w), MP_EMISUSE);
@@ -285,7 +292,7 @@ TEST("workers that threads start outlive the threads", .limit = 40) {
   struct job j[4];
   pthread_t t[4];
   int i;
-  CHECK_OK(set_helper());
+  need_helper();
   for (i = 0; i < 4; i++) {
     CHECK_OK(mp_event_new(&j[i].gate));
     CHECK_EQ(pthread_create(&t[i], NULL, start_one, &j[i]), 0);
@@ -307,6 +314,7 @@ static void leave_one (void *arg) {
 
 TEST("nobody outlives the host, whether it returns or is killed", .limit = 40) {
   int i;
+  need_helper();
   for (i = 0; i < 2; i++) {
     int *pid = mmap(NULL, 2 * sizeof *pid, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(pid != MAP_FAILED);
