@@ -299,7 +299,7 @@ local rows = {
       assert(sum == 1.5 * n)
     end)
   end },
-  manager = { 1e6, 100000, manager },
+  manager = { 1e6, 20000, manager },
   memory = { 1, 1, function() return memory("fork") end },
 }
 
