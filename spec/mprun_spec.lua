@@ -103,6 +103,15 @@ describe("mprun's options", function()
     end
   end)
 
+  it("--sandbox is given once, and not together with --sandbox-learn", function()
+    for _, pair in ipairs{ { "--sandbox=pure", "--sandbox={}" }, { "--sandbox-learn", "--sandbox=pure" }, { "--sandbox=pure", "--sandbox-learn" } } do
+      local r = run.mprun{ pair[1], pair[2], "-e", "print 'ran'" }
+      assert.equal(1, r.status)
+      assert.matches("'" .. pair[2]:gsub("%p", "%%%0") .. "': ", r.err)
+      assert.equal("", r.out)
+    end
+  end)
+
   it("--start-method refuses a name that is none", function()
     local r = mprun{ "--start-method=teleport", "-e", "print'not run'" }
     assert.equal(1, r.status)
@@ -266,13 +275,13 @@ describe("mprun beside lua5.4", function()
 end)
 
 -- A program at a terminal of its own (by script(1)): type(text), shows(pattern), close().
-local function at_terminal(env)
+local function at_terminal(env, given)
   local dir = run.tmpdir()
   local screen = dir .. "/screen"
   run.write(screen, "")
   local words = { "TERM=xterm", "XDG_STATE_HOME=" .. q(dir .. "/state") }
   for _, w in ipairs(env or {}) do words[#words + 1] = w end
-  local inner = ("exec env -u LUA_INIT -u LUA_INIT_5_4 %s %s"):format(table.concat(words, " "), q(run.path))
+  local inner = ("exec env -u LUA_INIT -u LUA_INIT_5_4 %s %s %s"):format(table.concat(words, " "), q(run.path), given or "")
   local keyboard = io.popen(("timeout %g script -qec %s /dev/null >%s 2>&1; echo ended >>%s"):format(30 * run.slow, q(inner), q(screen), q(screen)), "w")
   keyboard:setvbuf("no")
   local t = { dir = dir }
@@ -362,6 +371,31 @@ describe("mprun's interactive mode", function()
     t.type("\4")
     local screen = t.close()
     assert.falsy(screen:find("history", 1, true))
+  end)
+
+  terminal_it("is there in a sandbox too, with plain lines", function()
+    if run.mode ~= "release" or not require "mp".sandbox.available().ok then return pending("no sandbox here") end
+    local t = at_terminal({}, "--sandbox=pure")
+    t.prompt()
+    t.type("print('in' .. 'side')\r")
+    t.shows("inside")
+    t.prompt()
+    t.type("never()")
+    t.shows("never()")
+    t.type("\3")
+    t.prompt()
+    t.type("print('run' .. 'ning') while true do end\r")
+    t.shows("running")
+    t.type("\3")
+    t.shows("interrupted!") -- before the prompt, or behind it: errors come by another way
+    t.type("io.open('/etc/passwd')\r")
+    t.shows("needs read")
+    t.type("\4")
+    t.shows("sandbox:")
+    t.shows("ended")
+    local screen = t.close()
+    assert.falsy(screen:find("memfd", 1, true), screen)
+    assert.falsy(screen:find("attempt to call", 1, true), screen)
   end)
 
   terminal_it("gives up the line, or the lines, at control-C", function()

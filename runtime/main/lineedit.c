@@ -186,6 +186,11 @@ static void begin (void) {
   if (history[0] != '\0') load_history();
 }
 
+void mpi_line_confine (void) {
+  terminal = isatty(STDIN_FILENO);
+  mode = PLAIN;
+}
+
 static char *read_plain (const char *prompt) {
   char *line = NULL;
   size_t room = 0;

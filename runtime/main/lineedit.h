@@ -18,6 +18,9 @@ enum { MPI_LINE_OK, MPI_LINE_EOF, MPI_LINE_CANCELLED };
 /* The line without its end in *line, *length. Only MPI_LINE_OK sets them. */
 int mpi_line_read (const char *prompt, char **line, size_t *length);
 
+/* Before this process is confined: asks now what can be asked no more then. Lines are plain from here on. */
+void mpi_line_confine (void);
+
 /* Adds what was entered, which may be several lines, to the history, if there is one. */
 void mpi_line_remember (const char *text);
 

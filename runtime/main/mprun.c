@@ -10,6 +10,7 @@
 
 #include "bind/zygote.h"
 #include "main/hooks.h"
+#include "main/lineedit.h"
 #include "main/sigint.h"
 #include "proc/spawn.h"
 
@@ -29,14 +30,16 @@ struct options {
   const char *policy;
   const char *start_method;
   int script;      /* index in argv; argc: none */
-  const char *bad; /* an option that is none, or lacks its argument */
-  int lacks;       /* the latter */
+  const char *bad; /* an option that is none, lacks its argument, or does not go with those before it */
+  int lacks;       /* the second */
+  int clashes;     /* the last */
 };
 
 struct command {
   int argc;
   char **argv;
   struct options o;
+  int terminal; /* stdin is one, and would be the script if it were none */
   int status; /* what main() gives back if all went well otherwise */
 };
 
@@ -128,15 +131,21 @@ static int read_word (struct options *o, const char *argument) {
   const char *value = NULL;
   if (is_option(argument, "--help")) o->help = 1;
   else if (is_option(argument, "--version")) o->version = 1;
-  else if (is_option(argument, "--sandbox-learn")) o->learn = 1;
-  else if ((value = option_value(argument, "--sandbox")) != NULL) o->policy = value;
+  else if (is_option(argument, "--sandbox-learn")) {
+    o->clashes = o->policy != NULL || o->learn;
+    o->learn = 1;
+  }
+  else if ((value = option_value(argument, "--sandbox")) != NULL) {
+    o->clashes = o->policy != NULL || o->learn;
+    o->policy = value;
+  }
   else if ((value = option_value(argument, "--start-method")) != NULL) o->start_method = value;
   else {
     o->lacks = is_option(argument, "--sandbox") || is_option(argument, "--start-method");
     return 0;
   }
   o->lacks = value != NULL && value[0] == '\0';
-  return !o->lacks;
+  return !o->lacks && !o->clashes;
 }
 
 /* An option of one dash and a letter at argv[*i], which is left at its last argument; 0 if it is none. */
@@ -232,8 +241,8 @@ static int run_script (lua_State *L, int status) {
 }
 
 /* Interactive if somebody is there, else stdin is the script. */
-static int run_stdin (lua_State *L) {
-  if (!isatty(STDIN_FILENO)) return run_file(L, NULL);
+static int run_stdin (lua_State *L, int terminal) {
+  if (!terminal) return run_file(L, NULL);
   mpi_banner();
   mpi_repl(L);
   return LUA_OK;
@@ -297,6 +306,7 @@ static int l_main (lua_State *L) {
   int has_script = o->script < c->argc;
   int loaded = LUA_OK;
   lua_settop(L, 0);
+  c->terminal = !has_script && !o->statements && !o->banner && isatty(STDIN_FILENO);
   if (o->banner) mpi_banner();
   open_libraries(L, o, 0);
   make_arg(L, c);
@@ -308,6 +318,7 @@ static int l_main (lua_State *L) {
     if (has_script) loaded = load_script(L, c);
     else lua_pushnil(L);
     if (loaded != LUA_OK) return mpi_report(L, loaded), 0;
+    if (o->interactive || c->terminal) mpi_line_confine();
     (void)enter_sandbox(L, c, &ended);
     lua_pushboolean(L, 1);
     if (ended) return 1;
@@ -320,7 +331,7 @@ static int l_main (lua_State *L) {
   }
   if (o->interactive) mpi_repl(L);
   else if (!has_script && !o->statements && !o->banner) {
-    if (run_stdin(L) != LUA_OK) return 0;
+    if (run_stdin(L, c->terminal) != LUA_OK) return 0;
   }
   lua_pushboolean(L, 1);
   return 1;
@@ -328,7 +339,8 @@ static int l_main (lua_State *L) {
 
 static int refuse (const struct options *o) {
   (void)fprintf(stderr, "%s: ", mpi_progname);
-  (void)fprintf(stderr, o->lacks ? "'%s' needs argument\n" : "unrecognized option '%s'\n", o->bad);
+  (void)fprintf(stderr, o->clashes ? "'%s': one policy, or --sandbox-learn, and only once\n" : o->lacks ? "'%s' needs argument\n" :
+                        "unrecognized option '%s'\n", o->bad);
   usage(stderr);
   return EXIT_FAILURE;
 }
@@ -348,7 +360,7 @@ static int zygote (void) {
 }
 
 int main (int argc, char **argv) {
-  struct command c = {argc, argv, {0}, EXIT_SUCCESS};
+  struct command c = {argc, argv, {0}, 0, EXIT_SUCCESS};
   lua_State *L;
   int status, good;
   if (argc > 0 && argv[0][0] != '\0') mpi_progname = argv[0];

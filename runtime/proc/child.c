@@ -593,7 +593,7 @@ static int exit_was_interrupted (void *ud) {
 
 /* When the others must have ended because the whole program was interrupted; MP_NEVER if it was not. */
 void mpi_note_interrupt (void) {
-  if (parent == 0) atomic_store(&mpi_program()->interrupted_at, mp_now());
+  if (parent == 0 && program != NULL) atomic_store(&program->interrupted_at, mp_now()); /* without children nobody needs to know */
 }
 
 int64_t mpi_interrupt_deadline (int status) {
