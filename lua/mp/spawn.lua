@@ -72,7 +72,7 @@ local function spawn(self, f)
   if f.jail then -- what a script has a say in is read inside
     local secret = { target = task.target, args = task.args, kwargs = task.kwargs, own = task.own, class = task.class }
     for k in next, secret do task[k] = nil end
-    if f.sandbox then task.environment, task.authkey = nil, core.random(32) end
+    if f.sandbox then task.environment, task.arg, task.authkey = nil, nil, core.random(32) end
     return core.spawn_confined(self, f, task, secret)
   end
   core.process_spawn(self, f.daemon, task)

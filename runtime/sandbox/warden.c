@@ -335,9 +335,10 @@ static int turn (struct warden *w) { /* 0: nothing left to do */
     p[AT_OUT + i].fd = s->have > 0 ? s->to : s->from;
     if (s->have > 0) p[AT_OUT + i].events = POLLOUT;
   }
-  if (w->ended) { /* only what is in the pipes, and no longer than the wall's time */
+  if (w->ended) { /* only what is in the pipes: their end may never come, for the child may have sent a descriptor of them to somebody */
+    int pushing = w->out[0].have + w->out[1].have > 0;
     if (p[AT_OUT].fd < 0 && p[AT_OUT + 1].fd < 0) return 0;
-    timeout = w->wall == MP_NEVER ? 60000 : 0;
+    timeout = pushing && w->wall == MP_NEVER ? 60000 : 0; /* no longer than the wall's time */
   }
   i = poll(p, AT_COUNT, timeout);
   if (i < 0) return errno == EINTR;
