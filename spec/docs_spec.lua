@@ -126,7 +126,8 @@ for _, page in ipairs(pages()) do
         it(("the C program at line %d %s"):format(block.line, does), function()
           local dir = run.tmpdir()
           compile(block.text, dir)
-          check(block, expected, run.command({ dir .. "/main" }, { cwd = dir, timeout = 20 }))
+          local path = run.path:match "^(.*)/[^/]*$" .. ":" .. os.getenv "PATH" -- the helper is mprun
+          check(block, expected, run.command({ dir .. "/main" }, { cwd = dir, timeout = 20, env = { PATH = path } }))
         end)
       end
     end
