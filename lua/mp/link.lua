@@ -11,7 +11,7 @@ local misuse, fields_of, proxy_new, getpid = core.misuse, core.proxy_fields, cor
 local type, pairs, pcall, error, tostring, setmetatable = type, pairs, pcall, error, tostring, setmetatable
 local format, unpack = string.format, table.unpack
 local ROOT <const>, DONE <const>, FAILED <const> = 1, 0, 1
-local TIME <const> = 5           -- seconds for dialling and proving the key
+local TIME <const> = 10          -- seconds for dialling and proving the key
 local VERSION <const> = "mp-link-1"
 
 local L, Link = {}, {}

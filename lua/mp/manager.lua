@@ -409,13 +409,13 @@ function Manager.shutdown(m)
   local ok, e = pcall(exchange, s, "shutdown", { 0, 0, "shutdown", ROOT })
   if not ok and not is_error(e, "died") then error(e, 0) end
   s.down, s.conn = true, nil
-  if not f.process:join(2) then
+  if not f.process:join(5) then
     f.process:kill()
     f.process:join()
   end
   if f.gate then
     f.gate:terminate()
-    if not f.gate:join(2) then
+    if not f.gate:join(10) then
       f.gate:kill()
       f.gate:join()
     end

@@ -203,13 +203,13 @@ void mpi_link_close (struct mpi_link *l) {
   free(l);
 }
 
+/* MP_EEOF: the other side has hung up without a word. */
 static int prove (struct mpi_link *l, int64_t deadline) {
   int rc;
   while ((rc = mpi_tls_handshake(l->tls)) == 0) {
     rc = collect(l);
     if (rc == 0) rc = flush(l, deadline);
     if (rc == 0) rc = more(l, deadline);
-    if (rc == MP_EEOF) return mpi_fail(MP_ECORRUPT, "the other side has hung up: it has another key, or is no manager");
     if (rc != 0) return rc;
   }
   if (rc < 0) return rc;
@@ -217,7 +217,7 @@ static int prove (struct mpi_link *l, int64_t deadline) {
   return rc == 0 ? flush(l, deadline) : rc;
 }
 
-int mpi_link_open (const struct mpi_address *a, const void *secret, size_t size, int64_t deadline, struct mpi_link **out) {
+static int try_open (const struct mpi_address *a, struct mpi_tls_context *context, int64_t deadline, struct mpi_link **out) {
   struct mpi_link *l = NULL;
   int fd = -1, rc;
   rc = mpi_address_dial(a, deadline, &fd);
@@ -227,10 +227,29 @@ int mpi_link_open (const struct mpi_address *a, const void *secret, size_t size,
     mpi_fd_close(&fd);
     return rc;
   }
-  rc = mpi_tls_context_new(0, secret, size, &l->context);
-  if (rc == 0) rc = mpi_tls_new(l->context, &l->tls);
+  rc = mpi_tls_new(context, &l->tls);
   if (rc == 0) rc = prove(l, deadline);
   if (rc != 0) mpi_link_close(l);
   else *out = l;
+  return rc;
+}
+
+#define PAUSE INT64_C(50000000) /* ns */
+
+/* A gate hangs up without a word when its patience is over or a crowd of others is at the door: then once more. */
+int mpi_link_open (const struct mpi_address *a, const void *secret, size_t size, int64_t deadline, struct mpi_link **out) {
+  struct mpi_tls_context *context;
+  int rc = mpi_tls_context_new(0, secret, size, &context); /* takes its time: before the gate's clock runs */
+  if (rc != 0) return rc;
+  while ((rc = try_open(a, context, deadline, out)) == MP_EEOF) {
+    if (mp_now() + PAUSE >= deadline) {
+      rc = mpi_fail(MP_ECORRUPT, "the other side hangs up: it is no manager, or has too much to do");
+      break;
+    }
+    rc = mp_sleep(mp_now() + PAUSE);
+    if (rc != 0) break;
+  }
+  if (rc == 0) (*out)->context = context;
+  else mpi_tls_context_free(context);
   return rc;
 }

@@ -18,7 +18,7 @@
 
 struct mpi_link;
 
-/* Dials and proves the key: MP_ECORRUPT if that is not accepted. */
+/* Dials and proves the key: MP_ECORRUPT if that is not accepted; dials again if the other side hangs up without a word. */
 int mpi_link_open (const struct mpi_address *a, const void *secret, size_t size, int64_t deadline, struct mpi_link **out);
 int mpi_link_adopt (int fd, struct mpi_link **out); /* plain; takes the descriptor if it succeeds */
 void mpi_link_close (struct mpi_link *l);           /* NULL is fine */
