@@ -1,13 +1,7 @@
 -- mp.Array: contract in docs/reference/array.md.
 local mp = require "mp"
-
-local function misuse(words, f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  e = tostring(e)
-  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
-  assert(e:find("array_spec.lua:%d+: "), "no position of the caller: " .. e)
-end
+local run = require "spec.support.run"
+local misuse = run.misuse
 
 describe("an array", function()
   it("is made from a size or a list", function()

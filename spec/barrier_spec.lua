@@ -1,25 +1,8 @@
 -- Barrier: contract in docs/reference/barrier.md.
 local mp = require "mp"
 local run = require "spec.support.run"
-
-local function child(f, ...)
-  local p = mp.Process { target = f, args = table.pack(...), start_method = "fork" }
-  p:start()
-  return p
-end
-
-local function code(p)
-  assert.is_true(p:join(20 * run.slow))
-  return p.exitcode
-end
-
-local function misuse(words, f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  e = tostring(e)
-  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
-  assert(e:find("barrier_spec.lua:%d+: "), "no position of the caller: " .. e)
-end
+local child, code, misuse = run.child, run.code, run.misuse
+local process_it = run.processes(it)
 
 -- Exit codes of a party: its rank, or
 local BROKEN, TIMEOUT, RAISED = 101, 102, 103
@@ -105,7 +88,7 @@ describe("a barrier", function()
     assert.same({ nil, "broken" }, { b:wait(5) })
   end)
 
-  it("the death of a waiting party breaks it for the others and for who comes", function()
+  process_it("the death of a waiting party breaks it for the others and for who comes", function()
     for victim = 1, 3 do
       local b = mp.Barrier(4)
       local list = {}
@@ -178,7 +161,7 @@ describe("a barrier", function()
     assert.is_true(b.broken)
   end)
 
-  it("the death of who runs the action breaks it for the others", function()
+  process_it("the death of who runs the action breaks it for the others", function()
     local acting = mp.Event()
     local b = mp.Barrier(2, { action = function()
       acting:set()

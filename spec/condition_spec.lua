@@ -1,25 +1,8 @@
 -- Condition: contract in docs/reference/condition.md.
 local mp = require "mp"
 local run = require "spec.support.run"
-
-local function child(f, ...)
-  local p = mp.Process { target = f, args = table.pack(...), start_method = "fork" }
-  p:start()
-  return p
-end
-
-local function code(p)
-  assert.is_true(p:join(20 * run.slow))
-  return p.exitcode
-end
-
-local function misuse(words, f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  e = tostring(e)
-  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
-  assert(e:find("condition_spec.lua:%d+: "), "no position of the caller: " .. e)
-end
+local child, code, misuse = run.child, run.code, run.misuse
+local process_it = run.processes(it)
 
 -- A child that waits on c; returns once it does (it has the lock until its wait gives it up).
 local function waiter(c, timeout)
@@ -138,7 +121,7 @@ describe("a condition", function()
     assert.is_true(c:release())
   end)
 
-  it("a waiter that is killed costs nobody a wake-up, before it is notified and after", function()
+  process_it("a waiter that is killed costs nobody a wake-up, before it is notified and after", function()
     local c = mp.Condition()
     local a, b = waiter(c), waiter(c)
     a:kill()
@@ -155,7 +138,7 @@ describe("a condition", function()
     assert.equal(3, code(b))
   end)
 
-  it("a notifier that is killed leaves a condition that works", function()
+  process_it("a notifier that is killed leaves a condition that works", function()
     local c = mp.Condition()
     local a = waiter(c)
     local p = child(function()

@@ -1,25 +1,13 @@
 -- mp.Dict: contract in docs/reference/dict.md.
 local mp = require "mp"
-
-local function misuse(words, f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  e = tostring(e)
-  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
-  assert(e:find("dict_spec.lua:%d+: "), "no position of the caller: " .. e)
-end
+local run = require "spec.support.run"
+local child, misuse = run.child, run.misuse
 
 local function refused(words, f)
   local ok, e = pcall(f)
   assert.is_false(ok)
   assert.is_true(mp.is_error(e, "encode"))
   for _, word in ipairs(words) do assert(tostring(e):find(word, 1, true), tostring(e)) end
-end
-
-local function fork(f, ...)
-  local p = mp.Process { target = f, args = table.pack(...), start_method = "fork" }
-  p:start()
-  return p
 end
 
 describe("a dict", function()
@@ -140,7 +128,7 @@ describe("a dict", function()
     assert.equal(5, e.code)
     refused({ "function" }, function() d:update("n", function() return print end) end)
     assert.equal(2, d.n)
-    local p = fork(function() os.exit(d:incr("n") == 3 and 0 or 1) end)
+    local p = child(function() os.exit(d:incr("n") == 3 and 0 or 1) end)
     p:join(10)
     assert.equal(0, p.exitcode)
     misuse({ "update", "#2" }, function() d:update("n") end)
@@ -195,7 +183,7 @@ describe("a dict", function()
       assert.equal(d, e)
       e.n = e.n + 1
       e:with(function() e:incr "n" end)
-      local p = fork(function() d.other = true end)
+      local p = child(function() d.other = true end)
       assert.same({ nil, "timeout" }, { p:join(0.1) })
       assert.is_nil(d.other)
       return x, p
@@ -205,7 +193,7 @@ describe("a dict", function()
     assert.equal(2, d.n)
     assert.is_true(d.other)
     assert.is_false(pcall(d.with, d, error))
-    local p = fork(function() d.n = 9 end)
+    local p = child(function() d.n = 9 end)
     assert.is_true(p:join(10))
     assert.equal(9, d.n)
     misuse({ "with", "function" }, function() d:with(5) end)
@@ -286,7 +274,7 @@ describe("a dict", function()
     local d, q = mp.Dict { u = 0 }, mp.Queue()
     local ps = {}
     for i = 1, 4 do
-      ps[i] = fork(function()
+      ps[i] = child(function()
         local e = q:get()
         for k = 1, 300 do
           e:incr "n"

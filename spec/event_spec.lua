@@ -1,17 +1,8 @@
 -- Event: contract in docs/reference/event.md.
 local mp = require "mp"
 local run = require "spec.support.run"
-
-local function child(f, ...)
-  local p = mp.Process { target = f, args = table.pack(...), start_method = "fork" }
-  p:start()
-  return p
-end
-
-local function code(p)
-  assert.is_true(p:join(20 * run.slow))
-  return p.exitcode
-end
+local child, code = run.child, run.code
+local process_it = run.processes(it)
 
 local function waiters(e, n, timeout)
   local list, ready = {}, mp.Semaphore(0)
@@ -59,7 +50,7 @@ describe("an event", function()
     assert.is_false(e:is_set())
   end)
 
-  it("a waiter that is killed costs the others nothing", function()
+  process_it("a waiter that is killed costs the others nothing", function()
     local e = mp.Event()
     local list = waiters(e, 3)
     list[1]:kill()

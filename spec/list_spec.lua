@@ -1,19 +1,7 @@
 -- mp.List: contract in docs/reference/list.md.
 local mp = require "mp"
-
-local function misuse(words, f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  e = tostring(e)
-  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
-  assert(e:find("list_spec.lua:%d+: "), "no position of the caller: " .. e)
-end
-
-local function fork(f, ...)
-  local p = mp.Process { target = f, args = table.pack(...), start_method = "fork" }
-  p:start()
-  return p
-end
+local run = require "spec.support.run"
+local child, misuse = run.child, run.misuse
 
 describe("a list", function()
   it("keeps values in order", function()
@@ -134,7 +122,7 @@ describe("a list", function()
     misuse({ "sort", "changed" }, function() numbers:sort(function(a, b) numbers:append(1) return a < b end) end)
     assert.same({ 3, 1, 2 }, numbers:get(1) and { numbers[1], numbers[2], numbers[3] })
     assert.same({ 3, "x", 1 }, l:copy())
-    local p = fork(function() l:append(0) end)
+    local p = child(function() l:append(0) end)
     assert.is_true(p:join(10))
     assert.equal(4, #l)
   end)
@@ -169,7 +157,7 @@ describe("a list", function()
     local l = mp.List()
     assert.equal("r", l:with(function(m)
       m:append(1)
-      local p = fork(function() l:append(2) end)
+      local p = child(function() l:append(2) end)
       assert.same({ nil, "timeout" }, { p:join(0.1) })
       m:append(3)
       return "r"
@@ -190,7 +178,7 @@ describe("a list", function()
     local l = mp.List()
     local ps = {}
     for i = 1, 4 do
-      ps[i] = fork(function()
+      ps[i] = child(function()
         for k = 1, 300 do
           l:append { i, k }
           if k % 3 == 0 then assert(l:pop()) end

@@ -1,25 +1,8 @@
 -- Lock and RLock: contract in docs/reference/lock.md.
 local mp = require "mp"
 local run = require "spec.support.run"
-
-local function child(f, ...)
-  local p = mp.Process { target = f, args = table.pack(...), start_method = "fork" }
-  p:start()
-  return p
-end
-
-local function code(p)
-  assert.is_true(p:join(20 * run.slow))
-  return p.exitcode
-end
-
-local function misuse(words, f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  e = tostring(e)
-  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
-  assert(e:find("lock_spec.lua:%d+: "), "no position of the caller: " .. e)
-end
+local child, code, misuse = run.child, run.code, run.misuse
+local process_it = run.processes(it)
 
 for _, kind in ipairs { "Lock", "RLock" } do
   describe("a " .. kind, function()
@@ -38,7 +21,7 @@ for _, kind in ipairs { "Lock", "RLock" } do
       assert.is_false(l:locked())
     end)
 
-    it("belongs to one process at a time", function()
+    process_it("belongs to one process at a time", function()
       local l = new()
       l:acquire()
       local p = child(function()
@@ -53,7 +36,7 @@ for _, kind in ipairs { "Lock", "RLock" } do
       assert.equal(5, code(child(function() os.exit(l:acquire(5) and l:release() and 5 or 6) end)))
     end)
 
-    it("refuses a release by anybody but its holder, and names who holds it", function()
+    process_it("refuses a release by anybody but its holder, and names who holds it", function()
       local l = new()
       misuse({ "release", "not held" }, function() l:release() end)
       local here = mp.Event()
@@ -68,7 +51,7 @@ for _, kind in ipairs { "Lock", "RLock" } do
       p:join()
     end)
 
-    it("tells the next one, once, that its holder died", function()
+    process_it("tells the next one, once, that its holder died", function()
       local l = new()
       for _, how in ipairs { "kill", "exit" } do
         local p = child(function()
@@ -84,7 +67,7 @@ for _, kind in ipairs { "Lock", "RLock" } do
       end
     end)
 
-    it("wakes who waits when its holder is killed", function()
+    process_it("wakes who waits when its holder is killed", function()
       local l, here = new(), mp.Event()
       local holder = child(function()
         l:acquire()

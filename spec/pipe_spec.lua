@@ -1,24 +1,8 @@
 -- Pipes: contract in docs/reference/pipe.md.
 local mp = require "mp"
 local run = require "spec.support.run"
-
-local function child(f, ...)
-  local p = mp.Process { target = f, args = table.pack(...), start_method = "fork" }
-  p:start()
-  return p
-end
-
-local function ends_well(p)
-  assert.is_true(p:join(20 * run.slow))
-  assert.equal(0, p.exitcode)
-end
-
-local function misuse(words, f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  e = tostring(e)
-  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
-end
+local child, ends_well, misuse = run.child, run.ends_well, run.misuse
+local process_it = run.processes(it)
 
 describe("a pipe", function()
   it("carries values both ways, in order", function()
@@ -72,7 +56,7 @@ describe("a pipe", function()
     end
   end)
 
-  it("learns of the end of a process that held the other side, killed or not", function()
+  process_it("learns of the end of a process that held the other side, killed or not", function()
     for _, how in ipairs { "returns", "killed" } do
       local a, b = mp.Pipe()
       local p = child(function()
@@ -91,7 +75,7 @@ describe("a pipe", function()
 
   it("stays open while a forgotten copy is", function()
     local r, w = mp.Pipe(false)
-    local p = child(function() mp.sleep(60) end) -- has both ends, and forgets to close them
+    local p = run.forked(function() mp.sleep(60) end) -- has both ends, and forgets to close them
     w:close()
     assert.same({ nil, "timeout", n = 2 }, table.pack(r:recv(0.1)))
     p:kill()
@@ -211,7 +195,7 @@ describe("a pipe", function()
     assert.equal(1, #socket.select({ pollable }, nil, 5))
   end)
 
-  it("survives a sender killed at any moment", function()
+  process_it("survives a sender killed at any moment", function()
     local r, w = mp.Pipe(false)
     for _ = 1, 20 do
       local p = child(function() while true do w:send(("z"):rep(math.random(1, 5000))) end end)

@@ -1,6 +1,7 @@
 -- Processes by fork: contract in docs/reference/process.md. What needs to be seen from outside runs a script of its own.
 local mp = require "mp"
 local run = require "spec.support.run"
+local misuse = run.misuse
 
 local function started(o)
   if type(o) == "function" then o = { target = o } end
@@ -23,14 +24,6 @@ local function printed(f, name)
 end
 
 -- The misuse must be told at the line that made it.
-local function misuse(words, f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  e = tostring(e)
-  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
-  assert(e:find("process_spec.lua:%d+: "), "no position of the caller: " .. e)
-end
-
 describe("a process", function()
   it("runs its target with the arguments, holes and all, and the kwargs table last", function()
     local p = started { target = function(a, b, c, kw, ...)

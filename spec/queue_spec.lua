@@ -1,24 +1,8 @@
 -- Queues: contract in docs/reference/queue.md.
 local mp = require "mp"
 local run = require "spec.support.run"
-
-local function child(f, ...)
-  local p = mp.Process { target = f, args = table.pack(...), start_method = "fork" }
-  p:start()
-  return p
-end
-
-local function ends_well(p)
-  assert.is_true(p:join(20 * run.slow))
-  assert.equal(0, p.exitcode)
-end
-
-local function misuse(words, f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  e = tostring(e)
-  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
-end
+local child, ends_well, misuse = run.child, run.ends_well, run.misuse
+local process_it = run.processes(it)
 
 describe("a queue", function()
   it("gives what was put, in order, with its types", function()
@@ -180,7 +164,7 @@ describe("a queue", function()
   it("is seen by a child as argument, upvalue and global, and nobody need drain it before a join", function()
     local q = mp.Queue()
     GLOBAL_QUEUE = q -- luacheck: ignore
-    ends_well(child(function(arg)
+    ends_well(run.forked(function(arg)
       q:put("upvalue")
       arg:put("argument")
       GLOBAL_QUEUE:put("global") -- luacheck: ignore
@@ -229,7 +213,7 @@ describe("a queue", function()
     ends_well(p)
   end)
 
-  it("survives whoever dies inside it", function()
+  process_it("survives whoever dies inside it", function()
     local q = mp.Queue(10)
     for _ = 1, 20 do
       local putter = child(function() while true do q:put { "a message", 1, 2, 3 } end end)
@@ -266,7 +250,7 @@ describe("a queue that redelivers", function()
     return q
   end
 
-  it("gives back what a dead or ended process had in hand, first and in order", function()
+  process_it("gives back what a dead or ended process had in hand, first and in order", function()
     for _, how in ipairs { "kill", "return", "exit" } do
       local q, e = queue("a", "b", "c"), mp.Event()
       local p = child(function()
@@ -289,7 +273,7 @@ describe("a queue that redelivers", function()
     end
   end)
 
-  it("wakes a waiting getter when the holder dies", function()
+  process_it("wakes a waiting getter when the holder dies", function()
     local q, e, out = queue("only"), mp.Event(), mp.Queue()
     local holder = child(function() q:get() e:set() mp.sleep(60) end)
     e:wait()

@@ -1,25 +1,8 @@
 -- Semaphore and BoundedSemaphore: contract in docs/reference/semaphore.md.
 local mp = require "mp"
 local run = require "spec.support.run"
-
-local function child(f, ...)
-  local p = mp.Process { target = f, args = table.pack(...), start_method = "fork" }
-  p:start()
-  return p
-end
-
-local function code(p)
-  assert.is_true(p:join(20 * run.slow))
-  return p.exitcode
-end
-
-local function misuse(words, f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  e = tostring(e)
-  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
-  assert(e:find("semaphore_spec.lua:%d+: "), "no position of the caller: " .. e)
-end
+local child, code, misuse = run.child, run.code, run.misuse
+local process_it = run.processes(it)
 
 describe("a semaphore", function()
   it("has one permit unless told otherwise, and counts", function()
@@ -103,7 +86,7 @@ describe("a semaphore", function()
     end
   end)
 
-  it("killed waiters keep nothing from the living", function()
+  process_it("killed waiters keep nothing from the living", function()
     local s, list = mp.Semaphore(0), {}
     for i = 1, 3 do list[i] = child(function() os.exit(s:acquire(20) and 0 or 1) end) end
     mp.sleep(0.05)
@@ -157,7 +140,7 @@ describe("an owned semaphore", function()
     assert.equal(2, s:value())
   end)
 
-  it("gets its permits back when the holder is gone, however it went, and wakes who waits", function()
+  process_it("gets its permits back when the holder is gone, however it went, and wakes who waits", function()
     for _, how in ipairs { "return", "exit", "kill" } do
       local s, here = mp.Semaphore { 2, owned = true }, mp.Event()
       local holder = child(function()

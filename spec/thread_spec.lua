@@ -1,20 +1,13 @@
 -- Threads with Lua states of their own: the interface of processes.
 local mp = require "mp"
 local run = require "spec.support.run"
+local misuse = run.misuse
 
 local function started(o)
   if type(o) == "function" then o = { target = o } end
   local t = mp.Thread(o)
   t:start()
   return t
-end
-
-local function misuse(words, f)
-  local ok, e = pcall(f)
-  assert.is_false(ok)
-  e = tostring(e)
-  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
-  assert(e:find("thread_spec.lua:%d+: "), "no position of the caller: " .. e)
 end
 
 describe("a thread", function()

@@ -1,21 +1,9 @@
 -- mp.Value: contract in docs/reference/value.md.
 local mp = require "mp"
+local run = require "spec.support.run"
+local child, misuse = run.child, run.misuse
 
 -- The misuse must be told at the line that made it.
-local function misuse(words, f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  e = tostring(e)
-  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
-  assert(e:find("value_spec.lua:%d+: "), "no position of the caller: " .. e)
-end
-
-local function fork(f, ...)
-  local p = mp.Process { target = f, args = table.pack(...), start_method = "fork" }
-  p:start()
-  return p
-end
-
 describe("a value", function()
   it("is zero at first, and what it was made with or set to after", function()
     assert.equal(0, mp.Value("i").value)
@@ -136,7 +124,7 @@ describe("a value", function()
     assert.is_false(pcall(v.with, v, error))
     assert.is_false(lock:locked())
     lock:acquire()
-    local p = fork(function() v.value = 50 os.exit(v:get_lock():acquire(0) and 1 or 0) end)
+    local p = child(function() v.value = 50 os.exit(v:get_lock():acquire(0) and 1 or 0) end)
     p:join()
     assert.equal(0, p.exitcode)
     assert.equal(50, v.value)
@@ -158,7 +146,7 @@ describe("a value", function()
     local v, d = mp.Value("i", 0), mp.Value("d", 0.0)
     local ps = {}
     for i = 1, 4 do
-      ps[i] = fork(function()
+      ps[i] = child(function()
         for _ = 1, 1000 do v:add(1) d:add(0.5) end
       end)
     end

@@ -1,19 +1,7 @@
 -- mp.wait: contract in docs/reference/wait.md.
 local mp = require "mp"
 local run = require "spec.support.run"
-
-local function child(f)
-  local p = mp.Process { target = f, start_method = "fork" }
-  p:start()
-  return p
-end
-
-local function misuse(words, f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  e = tostring(e)
-  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
-end
+local child, misuse = run.child, run.misuse
 
 describe("mp.wait", function()
   it("gives an empty list for an empty list, and at the timeout", function()

@@ -9,12 +9,19 @@
 --   run.path          the mprun under test           run.slow  1, or by how much this build is slower
 --   run.mode          "release", "asan" ...
 --   run.wait_until(f, seconds)   polls f every 10 ms; its value, or nil: not for asserting that something is fast
+--
+--   local p = run.child(f, ...)     f(...) in a worker of the kind that MP_TEST_KIND says: "fork" (without it), "spawn" or "thread"
+--   local p = run.forked(f, ...)    in a copy of this process: for what is about copies, or needs what cannot travel
+--   local process_it = run.processes(it)   `it`, or nothing when workers are threads: for what is about processes and their deaths
+--   run.code(p), run.ends_well(p)   joins: the exit code; asserts that it is 0
+--   run.misuse(words, f, ...)       asserts that f(...) raises a message with all the words, at a line of the spec that calls it
 
 local run = {}
 
 run.path = os.getenv("MPRUN") or assert(io.popen("pwd")):read("l") .. "/build/mprun"
 run.mode = os.getenv("MP_MODE") or "release"
 run.slow = tonumber(os.getenv("SPEC_SLOW") or "1")
+run.kind = os.getenv("MP_TEST_KIND") or "fork"
 
 function run.quote(s) return "'" .. tostring(s):gsub("'", "'\\''") .. "'" end
 
@@ -84,6 +91,55 @@ function run.wait_until(f, seconds)
     os.execute("sleep 0.01")
   until os.time() > deadline
   return nil
+end
+
+-- ---- workers ----------------------------------------------------------------------------------
+
+-- A fresh state has no busted in it: what of it a worker of a spec uses is `assert`, which is read when it is first indexed.
+function run.work(f, ...)
+  if type(assert) == "function" then
+    local plain = assert
+    rawset(_G, "assert", setmetatable({}, {
+      __call = function(_, ...) return plain(...) end,
+      __index = function(_, key) return require "luassert"[key] end,
+    }))
+  end
+  return f(...)
+end
+
+local function start(kind, f, ...)
+  local mp = require "mp"
+  local o = { target = f, args = table.pack(...), start_method = kind }
+  if kind ~= "fork" then o.target, o.args = run.work, table.pack(f, ...) end
+  if kind == "thread" then o.start_method = nil end
+  local p = (kind == "thread" and mp.Thread or mp.Process)(o)
+  p:start()
+  return p
+end
+
+function run.child(f, ...) return start(run.kind, f, ...) end
+function run.forked(f, ...) return start("fork", f, ...) end
+function run.processes(it) return run.kind == "thread" and function() end or it end
+
+function run.code(p)
+  local assert = require "luassert"
+  assert.is_true(p:join(20 * run.slow))
+  return p.exitcode
+end
+
+function run.ends_well(p)
+  require "luassert".equal(0, run.code(p))
+end
+
+function run.misuse(words, f, ...)
+  local assert, file = require "luassert", debug.getinfo(2, "S").short_src
+  local ok, e = pcall(f, ...)
+  assert.is_false(ok)
+  e = tostring(e)
+  for _, word in ipairs(words) do assert(e:find(word, 1, true), ("%q is not in %q"):format(word, e)) end
+  if debug.getinfo(f, "S").what == "C" then return end -- called by pcall, which has no line
+  local _, last = e:find(file, 1, true)
+  assert(last and e:find("^:%d+: ", last + 1), "no position of the caller: " .. e)
 end
 
 return run

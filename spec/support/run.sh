@@ -2,8 +2,9 @@
 # run.sh [SUITE...] -- builds and runs every suite, or those named, and ends with one line "N passed, N failed" that adds
 # them up. A suite that does not build, crashes, runs out of time or runs nothing counts as a failure.
 #
-# Suites: lint clang c-release c-hard c-asan c-tsan spec-release spec-asan tour fuzz stress
+# Suites: lint clang c-release c-hard c-asan c-tsan spec-release kind-spawn kind-thread spec-asan tour fuzz stress
 #   c-MODE     the C tests in that mode               spec-MODE   the specs, which also run scripts and documents
+#   kind-KIND  the specs of shared objects once more, with their workers started by spawn, or as threads (spec-release: by fork)
 #   clang      builds without a warning under clang too, where there is one
 #   fuzz, stress   for a few seconds, under the address sanitizer and in release
 # MP_COUNT_IN_FILE=1 leaves the last line to .ci/run (build/count).
@@ -11,7 +12,7 @@ set -u
 export LC_ALL=C.UTF-8
 : "${JOBS:=$(($(nproc) + 1))}" # tests wait for each other more than they compute
 export JOBS
-[ $# -gt 0 ] || set -- lint clang c-release c-hard c-asan c-tsan spec-release spec-asan fuzz stress
+[ $# -gt 0 ] || set -- lint clang c-release c-hard c-asan c-tsan spec-release kind-spawn kind-thread spec-asan fuzz stress
 mkdir -p build
 rm -f build/count
 log=build/log
@@ -47,6 +48,9 @@ run_suite () {
     fi
     return $rc ;;
   spec-*) m=${1#spec-}; make_mode "$m" all "$([ "$m" = release ] && echo build || echo "build/$m")/watch" && sh spec/support/specs.sh "$m" "$b" ;;
+  kind-*)
+    export MP_TEST_KIND=${1#kind-}
+    make_mode release all build/watch && sh spec/support/specs.sh release build $(grep -l 'run\.child' spec/*_spec.lua) ;;
   tour) make_mode release all && sh spec/support/tour.sh build/mprun ;;
   fuzz)
     ls runtime/fuzz/*_fuzz.c >/dev/null 2>&1 || { echo "no fuzz targets yet"; return 77; }
