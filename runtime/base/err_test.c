@@ -104,3 +104,24 @@ TEST("spins rarely where it has not paid off, and again once it has") {
   for (i = 0; i < 5; i++) mpi_spin_end(&credit, 1);
   CHECK(mpi_spin_begin(&credit) > 0);
 }
+
+static int third_look (void *ud) {
+  return ++*(int *)ud >= 3;
+}
+
+static int never (void *ud) {
+  ++*(int *)ud;
+  return 0;
+}
+
+TEST("looking ends when it is seen, or in time") {
+  int credit = 0, looks = 0;
+  if (mpi_spin_limit(MPI_SPIN_MESSAGE) == 0) SKIP("one processor, or the hard mode: nothing spins");
+  CHECK_EQ(mpi_spin_until(&credit, 4, third_look, &looks), 1);
+  CHECK_EQ(looks, 3);
+  CHECK(credit > 0);
+  looks = 0;
+  CHECK_EQ(mpi_spin_until(&credit, 4, never, &looks), 0);
+  CHECK(looks > 1);
+  CHECK(credit < 2);
+}

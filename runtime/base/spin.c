@@ -1,6 +1,8 @@
 #include "base/spin.h"
 
 #include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/atomics.h"
 #include "mp.h"
@@ -8,7 +10,12 @@
 static _Atomic int latch_spins = -1;
 static _Atomic int message_spins = -1;
 
-#ifndef MP_HARD
+#define LATCH_US 2
+#define MOST_US 25 /* about a sleep and a wake on a virtual machine */
+#define USUAL_US 8
+#define PROBE_US 3
+#define DENSE 16   /* iterations in which the looks follow each other directly: who answers at once is seen at once */
+
 #ifndef MP_HARD
 static int measure_relax_per_us (void) {
   int i;
@@ -20,20 +27,20 @@ static int measure_relax_per_us (void) {
   return (int)(2000 * 1000 / spent) + 1;
 }
 #endif
-#endif
 
 static void calibrate (void) {
 #ifdef MP_HARD
   latch_spins = 0;
   message_spins = 0;
 #else
-  if (mp_cpu_count() < 2) {
+  const char *wanted = getenv("MP_SPIN"); /* 0: never; for comparison (spec/bench) */
+  if (mp_cpu_count() < 2 || (wanted != NULL && strcmp(wanted, "0") == 0)) {
     latch_spins = 0;
     message_spins = 0;
   } else {
     int per_us = measure_relax_per_us();
-    latch_spins = per_us * 2;
-    message_spins = per_us * 25; /* about a sleep and a wake on a virtual machine */
+    latch_spins = per_us * LATCH_US;
+    message_spins = per_us * MOST_US;
   }
 #endif
 }
@@ -43,15 +50,37 @@ int mpi_spin_limit (mpi_spin_kind kind) {
   return kind == MPI_SPIN_LATCH ? latch_spins : message_spins;
 }
 
-/* credit runs from -8 (never pays) to 8 (always pays). When it does not pay, one wait in sixteen tries again. */
+/* credit runs from -8 (never pays) to 8 (always pays). Where it has paid, as long as a sleep and a wake would take; where it has not, one wait in
+** sixteen tries for a moment, and one in 128 for long. So on a crowded machine, where whom we wait for does not run while we look, looking
+** costs next to nothing. */
 int mpi_spin_begin (const int *credit) {
-  int limit = mpi_spin_limit(MPI_SPIN_MESSAGE);
+  int most = mpi_spin_limit(MPI_SPIN_MESSAGE);
   static _Thread_local unsigned turn;
-  if (__atomic_load_n(credit, __ATOMIC_RELAXED) >= -4) return limit; /* another thread may be writing it: any value will do */
-  return (++turn & 15) == 0 ? limit : 0;
+  int c = __atomic_load_n(credit, __ATOMIC_RELAXED); /* another thread may be writing it: any value will do */
+  if (c >= 4) return most;
+  if (c >= -4) return most * USUAL_US / MOST_US;
+  if ((++turn & 15) != 0) return 0;
+  return (turn & 127) != 0 ? most * PROBE_US / MOST_US : most;
+}
+
+static void add (int *credit, int change) {
+  int c = __atomic_load_n(credit, __ATOMIC_RELAXED) + change;
+  __atomic_store_n(credit, c > 8 ? 8 : c < -8 ? -8 : c, __ATOMIC_RELAXED);
 }
 
 void mpi_spin_end (int *credit, int paid_off) {
-  int c = __atomic_load_n(credit, __ATOMIC_RELAXED) + (paid_off ? 2 : -1);
-  __atomic_store_n(credit, c > 8 ? 8 : c < -8 ? -8 : c, __ATOMIC_RELAXED);
+  add(credit, paid_off ? 1 : -1);
+}
+
+int mpi_spin_until (int *credit, int most, int (*ready) (void *ud), void *ud) {
+  int limit = mpi_spin_begin(credit), done = 0, pause = 1, seen, k;
+  if (limit == 0) return 0;
+  while (!(seen = ready(ud)) && done < limit) {
+    for (k = 0; k < pause; k++) mpi_relax();
+    done += pause;
+    if (done >= DENSE && pause < most) pause *= 2;
+  }
+  mpi_spin_end(credit, seen);
+  if (done > message_spins * USUAL_US / MOST_US) add(credit, seen ? 8 : -1); /* it takes long, and pays all the same: no shorter look would have seen it */
+  return seen;
 }

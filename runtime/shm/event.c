@@ -121,11 +121,7 @@ static int happened (void *ud) {
 }
 
 static int look_for_a_while (struct event *e, struct waiting *w) {
-  int n = mpi_spin_begin(&e->credit);
-  int seen = 0;
-  while (n-- > 0 && !(seen = happened(w))) mpi_relax();
-  mpi_spin_end(&e->credit, seen);
-  return seen;
+  return mpi_spin_until(&e->credit, 4, happened, w);
 }
 
 int mp_event_wait (mp_object *o, int64_t deadline) {

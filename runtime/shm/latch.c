@@ -44,7 +44,7 @@ int mpi_lockword_wait (mpi_a32 *word, int64_t deadline, int spins, int brief) {
     inherit = MPI_LOCK_WAITERS;
     if (rc != 0) break;
     /* Two deaths at the same moment (a holder, and whom the kernel woke for it) can still leave us asleep: look again now and then. */
-    if (brief || slice > 3) slice = brief ? 0 : 3;
+    if (brief || slice > 4) slice = brief ? 0 : 4;
   }
   /* We may have eaten the wake-up that was meant for another. */
   if ((mpi_load(word) & MPI_LOCK_TID) == 0) mpi_futex_wake(word, 1);

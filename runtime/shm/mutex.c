@@ -9,15 +9,32 @@
 #include "base/err.h"
 #include "base/spin.h"
 
+struct attempt {
+  mpi_a32 *word;
+  int rc;
+};
+
+static int try_take (void *ud) {
+  struct attempt *a = ud;
+  uint32_t v = mpi_load_relaxed(a->word);
+  if ((v & MPI_LOCK_TID) != 0 || !mpi_cas(a->word, &v, mpi_self_.tid | (v & MPI_LOCK_WAITERS) | mpi_lockword_mark(a->word))) return 0;
+  a->rc = (v & MPI_LOCK_DIED) ? MP_ABANDONED : 0;
+  return 1;
+}
+
 /* The word is pending; on failure no longer. `seen`: what was found in it. */
 int mpi_mutex_lock_slow (mpi_a32 *word, int64_t deadline, uint32_t seen) {
+  static _Thread_local int credit;
+  struct attempt a = {word, 0};
   int rc;
   if ((seen & MPI_LOCK_TID) == mpi_self_.tid) {
     rc = mpi_fail(MP_EDEADLK, "the calling thread holds it already");
   } else if (deadline == 0 && (seen & MPI_LOCK_TID) != 0) {
     rc = MP_ETIMEDOUT; /* a poll looks once, and leaves no mark that would cost the holder a wake-up */
+  } else if (deadline != 0 && mpi_spin_until(&credit, 64, try_take, &a)) {
+    rc = a.rc;
   } else { /* the dead leave the word free, so polls inherit too */
-    rc = mpi_lockword_wait(word, deadline, deadline == 0 ? 0 : mpi_spin_limit(MPI_SPIN_MESSAGE), 0);
+    rc = mpi_lockword_wait(word, deadline, 0, 0);
   }
   if (rc < 0) mpi_robust_pending(NULL);
   return rc;

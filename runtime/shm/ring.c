@@ -369,18 +369,8 @@ static int wait_space_polling (struct mpi_ring *r, struct fit_query *q, int64_t 
 }
 
 int mpi_ring_spin (struct mpi_ring *r, int *credit, int (*ready) (void *ud), void *ud) {
-  int spins = mpi_spin_begin(credit);
-  int i;
   (void)r;
-  for (i = 0; i < spins; i++) {
-    if (ready(ud)) {
-      mpi_spin_end(credit, 1);
-      return 1;
-    }
-    mpi_relax();
-  }
-  if (spins > 0) mpi_spin_end(credit, 0);
-  return 0;
+  return mpi_spin_until(credit, 2, ready, ud);
 }
 
 static int wait_space (struct mpi_ring *r, const struct mpi_msg *m, int64_t deadline) {

@@ -89,17 +89,19 @@ static int try_count (struct shared *s) {
   return 0;
 }
 
+static int take_count (void *ud) {
+  return try_count(ud);
+}
+
 static int count_ready (void *ud) {
   return (int32_t)mpi_load(&((struct shared *)ud)->count) > 0;
 }
 
 static int acquire_counted (struct semaphore *m, struct shared *s, int64_t deadline) {
-  int n, seen = 0, turns = 0;
+  int seen, turns = 0;
   if (try_count(s)) return 0;
   if (deadline == 0) return MP_ETIMEDOUT;
-  n = mpi_spin_begin(&m->credit);
-  while (n-- > 0 && !(seen = try_count(s))) mpi_relax();
-  mpi_spin_end(&m->credit, seen);
+  seen = mpi_spin_until(&m->credit, 64, take_count, s);
   while (!seen) {
     int rc = mpi_waitq_wait(&s->q, &s->gate, &s->turnstile, count_ready, s, deadline);
     if (rc != 0) return try_count(s) ? 0 : rc;
