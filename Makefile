@@ -253,7 +253,7 @@ ctest: ctests
 
 export MPRUN := $(CURDIR)/$(BUILD)/mprun
 
-.PHONY: deps run test specs check lint layers tidy bench bench-plot stress fuzz
+.PHONY: deps run test specs check lint layers tidy bench bench-curves bench-plot stress fuzz
 deps:
 	@sh spec/support/deps.sh install
 
@@ -272,9 +272,11 @@ specs: all $(BUILD)/watch
 
 bench: all
 	@sh spec/support/programs.sh bench $(BUILD)
-# Draws what the last whole bench found.
+bench-curves: all
+	@"$(MPRUN)" spec/bench/curves.lua
+# Draws what the last whole bench and the last curves found.
 bench-plot:
-	@$(LUA) spec/bench/plot.lua $(BUILD)/bench.tsv docs/bench.svg
+	@$(LUA) spec/bench/plot.lua $(BUILD) docs
 stress: all programs
 	@SECONDS=$(SECONDS) sh spec/support/programs.sh stress $(BUILD)
 
@@ -321,7 +323,9 @@ help:
 #? make lint             layers, compiler warnings, clang-tidy, cppcheck, luacheck
 #?   DEEP=1              with the path-sensitive analyzer, which takes minutes
 #? make layers           includes point down only
-#? make bench            the table of speeds (ROW=lock,queue_int only these; RUNS=3)     make bench-plot   docs/bench.svg
+#? make bench            the table of speeds (ROW=lock,queue_int only these; RUNS=3)
+#? make bench-curves     how they change with size, users, backlog, processes (CURVE=size only that)
+#? make bench-plot       draws both: docs/bench.svg, docs/curves.svg
 #? make stress SECONDS=60   the stress programs
 #? make fuzz SECONDS=60  the fuzz targets of runtime/fuzz, by libFuzzer        make afl SECONDS=60 [TARGET=decode]   by AFL++
 #? make coverage         what the fuzz targets' corpus reaches of the decoder

@@ -303,6 +303,26 @@ local rows = {
   memory = { 1, 1, function() return memory("fork") end },
 }
 
+-- Curves (curves.lua): the third argument is where on the curve.
+local x = math.tointeger(arg[3] or 1)
+rows.size = { 1, 1000, function(n) return x * 1e-9 / queue(("x"):rep(x), n, 1, putter, getter, math.max(8, math.min(1000, (64 << 20) // x))) end }
+rows.users = { 1e9, 400000, function(n) return queue(1, n, x) end }
+rows.backlog = { 1e9, 100000, function(n)
+  local q, start = mp.Queue(), now()
+  for _ = 1, math.max(1, n // x) do
+    for _ = 1, x do q:put(1) end
+    for _ = 1, x do q:get() end
+  end
+  return (now() - start) / (math.max(1, n // x) * x)
+end }
+rows.processes = { 1e6, 1, function()
+  local q, list, start = mp.Queue(), {}, now()
+  for i = 1, x do list[i] = process(function() q:get() end) end
+  for _ = 1, x do q:put(1) end
+  join(list)
+  return (now() - start) / x
+end }
+
 local row = rows[arg[1]] or missing("row " .. tostring(arg[1]))
 local unit, count, f = table.unpack(row)
 io.write(("%.6g\n"):format(unit * f(math.tointeger(arg[2] or count))))

@@ -255,6 +255,42 @@ ROWS = {
     "memory": (1, lambda n: memory(), 1),
 }
 
+# Curves (curves.lua): the third argument is where on the curve.
+X = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+
+
+def backlog(n):
+    q, start = mp.Queue(), now()
+    for _ in range(max(1, n // X)):
+        for _ in range(X):
+            q.put(1)
+        for _ in range(X):
+            q.get()
+    return (now() - start) / (max(1, n // X) * X)
+
+
+def blocked(q):
+    q.get()
+
+
+def processes():
+    q, start = mp.SimpleQueue(), now()
+    started = [mp.Process(target=blocked, args=(q,)) for _ in range(X)]
+    for p in started:
+        p.start()
+    for _ in range(X):
+        q.put(1)
+    join_all(started)
+    return (now() - start) / X
+
+
+ROWS.update(
+    size=(1, lambda n: X * 1e-9 / queue("x" * X, n, size=max(8, min(1000, (64 << 20) // X))), 1000),
+    users=(1e9, lambda n: queue(1, n, X), 40000),
+    backlog=(1e9, backlog, 20000),
+    processes=(1e6, lambda n: processes(), 1),
+)
+
 unit, f, count = ROWS[sys.argv[1]]
 if len(sys.argv) > 2:
     count = int(sys.argv[2])

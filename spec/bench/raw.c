@@ -431,9 +431,17 @@ static double start (long n, char **argv) {
   return median(took, n);
 }
 
+/* As many messages of that size as the other columns' queues hold. */
+static uint32_t slots_of (long size) {
+  uint32_t n = 8;
+  while (n < 512 && (long)n * 2 * size <= (64l << 20)) n *= 2;
+  return n;
+}
+
 int main (int argc, char **argv) {
   const char *row = argc > 1 ? argv[1] : "";
   long n = argc > 2 ? atol(argv[2]) : 0;
+  long at = argc > 3 ? atol(argv[3]) : 1; /* where on a curve */
   double x;
 #define ROW(name) (strcmp(row, name) == 0)
 #define COUNT(default) (n > 0 ? n : (default))
@@ -456,6 +464,8 @@ int main (int argc, char **argv) {
   else if (ROW("dict_get")) x = 1e9 * dict(COUNT(8000000), 0);
   else if (ROW("manager")) x = 1e6 * server(COUNT(20000));
   else if (ROW("memory")) x = memory();
+  else if (ROW("size")) x = (double)at * 1e-9 / queue(COUNT(1000), slots_of(at), (size_t)(at < 8 ? 8 : at), 1, 1);
+  else if (ROW("users")) x = 1e9 * queue(COUNT(1000000), 8192, 8, (int)at, 1);
   else if (ROW("start") && argc > 3) x = 1e3 * start(COUNT(100), argv + 3);
   else { fprintf(stderr, "no such row: %s\n", row); return 2; }
   printf("%.6g\n", x);

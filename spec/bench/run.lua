@@ -2,10 +2,9 @@
 --   ROW=name[,name]  only these rows       RUNS=n  how many interleaved runs (3)
 -- Every row is run by mp, by CPython's multiprocessing and by plain C, turn by turn on the same machine; each figure
 -- is the median of its runs. The table also goes to bench.tsv beside mprun, which plot.lua draws.
-local folder = (arg[0] or "spec/bench/run.lua"):match "^(.*)/" or "."
-local mprun = os.getenv "MPRUN" or "build/mprun"
-local build = mprun:match "^(.*)/" or "."
-local runs = math.tointeger(os.getenv "RUNS" or 3)
+local common = dofile(((arg[0] or "spec/bench/run.lua"):match "^(.*)/" or ".") .. "/common.lua")
+local folder, mprun, python, raw, runs = common.folder, common.mprun, common.python, common.raw, common.runs
+local quote, run, median, show = common.quote, common.run, common.median, common.show
 
 -- name, unit, what is done, and what to reach (`python` and `raw` are the other columns)
 local rows = {
@@ -37,31 +36,11 @@ local rows = {
   { "pair_pure", "ns", 'the same with sandbox = "pure"', "1.1 x pair_free", alone = "sandbox.lua" },
   { "message_free", "ns", "a spawned process puts, its maker gets", "", alone = "sandbox.lua" },
   { "message_pure", "ns", 'the same with sandbox = "pure"', "1.1 x message_free", alone = "sandbox.lua" },
+  -- ten pairs of processes: with a look before each sleep over without (crowd.lua)
+  { "crowd_pipe", "x", "10 pairs on a pipe: looking over sleeping", "1", alone = "crowd.lua" },
+  { "crowd_queue", "x", "10 pairs on a queue: looking over sleeping", "1", alone = "crowd.lua" },
+  { "crowd_lock", "x", "10 pairs on a lock: looking over sleeping", "1", alone = "crowd.lua" },
 }
-
-local function first_line(command)
-  local p <close> = assert(io.popen(command .. " 2>/dev/null"))
-  return p:read "l"
-end
-
-local function quote(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
-
-local python = first_line "command -v /usr/bin/python3 || command -v python3"
-local raw = build .. "/bench/raw"
-os.execute("mkdir -p " .. quote(build .. "/bench"))
-assert(os.execute(("${CC:-cc} -O2 -pthread -o %s %s"):format(quote(raw), quote(folder .. "/raw.c"))), "raw.c does not compile")
-if not first_line("test -x " .. quote(mprun) .. " && echo yes") then mprun = nil end
-
--- One run: a number, or nil and the last line that the program said.
-local function run(command)
-  local p = assert(io.popen("timeout -k 1 20 " .. command .. " 2>&1 </dev/null"))
-  local last
-  for line in p:lines() do last = line end
-  local ok, _, code = p:close()
-  local x = ok and tonumber(last)
-  if x then return x end
-  return nil, code == 124 and "took longer than 20 s" or last or "status " .. tostring(code)
-end
 
 local alone = {}
 for _, row in ipairs(rows) do alone[row[1]] = row.alone end
@@ -83,13 +62,6 @@ local function commands(name)
   }
 end
 
-local function median(list)
-  table.sort(list)
-  local n = #list
-  if n == 0 then return nil end
-  return n % 2 == 1 and list[n // 2 + 1] or (list[n // 2] + list[n // 2 + 1]) / 2
-end
-
 local sides = { "mp", "python", "raw" }
 local without = { pool_map = { raw = true } }   -- plain C has no chunks to choose
 
@@ -106,31 +78,15 @@ local function measure(name)
   return median(figures.mp), median(figures.python), median(figures.raw), why
 end
 
-local function show(x)
-  if not x then return "-" end
-  return (x >= 1000 and "%.0f" or x >= 100 and "%.0f" or x >= 10 and "%.1f" or x >= 1 and "%.2f" or "%.3f"):format(x)
-end
-
-local function cpu_model()
-  for line in io.lines "/proc/cpuinfo" do
-    local model = line:match "^model name%s*:%s*(.*)"
-    if model then return model end
-  end
-  return first_line "uname -m"
-end
-
 local wanted
 for name in (os.getenv "ROW" or ""):gmatch "[%w_]+" do wanted = wanted or {}; wanted[name] = true end
 
-local machine = ("%s, %s processors, Linux %s; %s; %s"):format(cpu_model(), first_line "nproc", first_line "uname -r",
-  python and first_line(quote(python) .. " -VV | cut -d' ' -f1-2") or "no Python", first_line "${CC:-cc} --version | head -n 1" or "")
-local load <close> = io.open "/proc/loadavg"
-print(machine)
-print(("medians of %d runs; load when it began %s\n"):format(runs, load and load:read "l":match "^%S+" or "?"))
+print(common.machine)
+print(("medians of %d runs; load when it began %s\n"):format(runs, common.load()))
 local form = "%-12s %-42s %5s %10s %10s %10s %9s %8s  %s"
 print(form:format("row", "", "unit", "mp", "Python", "raw C", "Python/mp", "mp/raw", "to reach"))
 
-local tsv = { "# " .. machine, "row\twhat\tunit\tmore_is_better\tmp\tpython\traw\tto_reach" }
+local tsv = { "# " .. common.machine, "row\twhat\tunit\tmore_is_better\tmp\tpython\traw\tto_reach" }
 local failed
 for _, row in ipairs(rows) do
   local name, unit, what, target = table.unpack(row)
@@ -152,8 +108,5 @@ end
 if not mprun then print "\nmprun is not there: run make" end
 print "\nPython/mp: how many times faster than Python; mp/raw: how many times slower than plain C."
 
-if not wanted then
-  local f <close> = assert(io.open(build .. "/bench.tsv", "w"))
-  f:write(table.concat(tsv, "\n"), "\n")
-end
+if not wanted then common.write("bench.tsv", tsv) end
 os.exit(not failed)
