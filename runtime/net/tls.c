@@ -12,7 +12,7 @@
 #define PSK_SIZE 32
 #define ROUNDS 20000
 static const char identity[] = "mp";
-static const unsigned char salt[] = "mp manager link 1";
+static const char purpose[] = "mp manager link 1";
 
 /* What we use of OpenSSL. */
 #define NAMES(X)                                                                                                              \
@@ -89,6 +89,15 @@ static int find_session (SSL *s, const unsigned char *id, size_t idlen, SSL_SESS
   return *sess != NULL;
 }
 
+/* The length is part of the salt: to HMAC a secret and the same with zeros behind it are one. */
+static int derive (const void *secret, size_t size, unsigned char psk[PSK_SIZE]) {
+  unsigned char salt[sizeof purpose + 8];
+  int i;
+  memcpy(salt, purpose, sizeof purpose);
+  for (i = 0; i < 8; i++) salt[sizeof purpose + i] = (unsigned char)((uint64_t)size >> 8 * i);
+  return ssl.PKCS5_PBKDF2_HMAC_(secret, (int)size, salt, (int)sizeof salt, ROUNDS, ssl.EVP_sha256_(), PSK_SIZE, psk);
+}
+
 int mpi_tls_context_new (int server, const void *secret, size_t size, struct mpi_tls_context **out) {
   struct mpi_tls_context *c;
   (void)pthread_once(&once, load);
@@ -99,7 +108,7 @@ int mpi_tls_context_new (int server, const void *secret, size_t size, struct mpi
   c->server = server;
   ssl.ERR_clear_error_();
   c->ctx = ssl.SSL_CTX_new_(ssl.TLS_method_());
-  if (c->ctx == NULL || !ssl.PKCS5_PBKDF2_HMAC_(secret, (int)size, salt, (int)sizeof salt - 1, ROUNDS, ssl.EVP_sha256_(), PSK_SIZE, c->psk) ||
+  if (c->ctx == NULL || !derive(secret, size, c->psk) ||
       ssl.SSL_CTX_ctrl_(c->ctx, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_3_VERSION, NULL) != 1 ||
       ssl.SSL_CTX_set_ciphersuites_(c->ctx, "TLS_AES_128_GCM_SHA256") != 1 || ssl.SSL_CTX_set_num_tickets_(c->ctx, 0) != 1 ||
       ssl.SSL_CTX_set_ex_data_(c->ctx, 0, c) != 1) {
