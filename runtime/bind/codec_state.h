@@ -14,7 +14,8 @@
 
 #define MPL_LEVELS 64 /* pointers; a level is made when it is first used */
 #define MPL_DEPTH_MAX 150000u      /* nested values; two or three Lua stack slots each, of a million */
-#define MPL_DEPTH_UNTRUSTED 10000u /* in what an untrusted peer sent */
+#define MPL_DEPTH_UNTRUSTED 10000u /* in what an untrusted peer sent, or a container holds */
+#define MPL_DEPTH_KEPT 9900u       /* in what is put into a container: can be read again */
 #define MPL_KEEP (4u << 20)        /* bytes that an idle parcel may keep */
 
 struct mpl_slot { /* address -> number, valid when gen is the level's */

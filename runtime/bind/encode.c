@@ -264,7 +264,7 @@ static struct mpl_frame *push_frame (struct enc *e, int kind) {
 /* Room on the Lua stack for one more level. */
 static int deeper (struct enc *e) {
   if (e->depth < e->checked) return 1;
-  if (e->depth >= MPL_DEPTH_MAX || !lua_checkstack(e->L, 16 * 4 + 20)) return 0;
+  if (e->depth >= (e->how->flags & MPL_DATA_ONLY ? MPL_DEPTH_KEPT : MPL_DEPTH_MAX) || !lua_checkstack(e->L, 16 * 4 + 20)) return 0;
   e->checked = e->depth + 16;
   return 1;
 }

@@ -296,6 +296,108 @@ static const char *push_wanted (lua_State *L, int idx, size_t *size, const char 
   return b.p + 4;
 }
 
+/* ---- finding tables ----
+** How a table is written depends on how it was filled, so its bytes tell little: tables are compared as Lua values, the list being held. */
+
+/* Have the tables at a and b (absolute) equal keys with equal values? What they hold as tables is put off: pairs of them go into the list at
+** `later`. Keys that are tables equal none. */
+static int same_fields (lua_State *L, int a, int b, int later) {
+  lua_Integer fields = 0, more = (lua_Integer)lua_rawlen(L, later);
+  lua_pushnil(L);
+  while (lua_next(L, a) != 0) {
+    fields++;
+    lua_pushvalue(L, -2);
+    (void)lua_rawget(L, b); /* key, value of a, value of b */
+    if (lua_istable(L, -1) && lua_istable(L, -2)) {
+      lua_rawseti(L, later, ++more);
+      lua_rawseti(L, later, ++more);
+    } else {
+      if (!lua_rawequal(L, -1, -2)) return 0;
+      lua_pop(L, 2);
+    }
+  }
+  lua_pushnil(L);
+  while (lua_next(L, b) != 0) {
+    lua_pop(L, 1);
+    fields--;
+  }
+  return fields == 0;
+}
+
+/* Notes that the tables at a and b are being compared; 0 if they were before. The table at `seen` has a set for each a. */
+static int note_pair (lua_State *L, int a, int b, int seen) {
+  int before;
+  lua_pushvalue(L, a);
+  if (lua_rawget(L, seen) == LUA_TNIL) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, a);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, seen);
+  }
+  lua_pushvalue(L, b);
+  before = lua_rawget(L, -2) != LUA_TNIL;
+  lua_pop(L, 1);
+  lua_pushvalue(L, b);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+  return !before;
+}
+
+/* Tables of any depth and with cycles: no recursion. */
+static int same_tables (lua_State *L, int a, int b) {
+  int top = lua_gettop(L), later = top + 1, seen = top + 2, same = 1;
+  luaL_checkstack(L, 16, NULL);
+  lua_newtable(L);
+  lua_newtable(L);
+  lua_pushvalue(L, b);
+  lua_pushvalue(L, a);
+  for (;;) { /* a pair is at the top */
+    lua_Integer n;
+    if (note_pair(L, top + 4, top + 3, seen)) same = same_fields(L, top + 4, top + 3, later);
+    if (!same) break;
+    lua_settop(L, seen);
+    n = (lua_Integer)lua_rawlen(L, later);
+    if (n == 0) break;
+    (void)lua_rawgeti(L, later, n - 1);
+    (void)lua_rawgeti(L, later, n);
+    lua_pushnil(L);
+    lua_rawseti(L, later, n);
+    lua_pushnil(L);
+    lua_rawseti(L, later, n - 1);
+  }
+  lua_settop(L, top);
+  return same;
+}
+
+/* The position of the first item that equals the table at 2, or 0. Holds the list until the caller returns. */
+static uint64_t find_table (lua_State *L, mp_object *o, const char *function) {
+  uint64_t n = 0, at = 0;
+  const char *item;
+  size_t size;
+  struct reader r;
+  lua_settop(L, 2);
+  mpl_hold(L, 1, function);
+  item = push_wanted(L, 2, &size, function); /* refuses what can be in no list */
+  r = snapshot(L, o, function, &n, NULL);
+  while (r.at < r.end) {
+    uint32_t len;
+    int same;
+    at++;
+    memcpy(&len, r.at, 4);
+    same = len == size && memcmp(r.at + 4, item, size) == 0;
+    if (!same && len > 0 && r.at[4] == MPI_ITEM_CODED) {
+      mpl_push_item(L, r.at + 4, len, function);
+      same = lua_istable(L, -1) && same_tables(L, 2, lua_gettop(L));
+      lua_pop(L, 1);
+    }
+    if (same) return at;
+    r.at += 4 + (size_t)len;
+  }
+  return 0;
+}
+
 static int l_remove (lua_State *L) {
   mp_object *o = check_list(L);
   const char *item;
@@ -303,6 +405,12 @@ static int l_remove (lua_State *L) {
   int64_t dl;
   int rc = 0;
   luaL_checkany(L, 2);
+  if (lua_istable(L, 2)) {
+    uint64_t at = find_table(L, o, "remove");
+    if (at != 0) (void)pop_at(L, o, (int64_t)at, "remove");
+    lua_pushboolean(L, at != 0);
+    return 1;
+  }
   if (!lua_isnil(L, 2)) {
     item = push_wanted(L, 2, &size, "remove");
     CONTAINER_WAIT(L, o, rc, dl, mpi_list_remove(o, item, size, dl));
@@ -320,7 +428,9 @@ static int l_index_of (lua_State *L) {
   int64_t dl;
   int rc = 0;
   luaL_checkany(L, 2);
-  if (!lua_isnil(L, 2)) {
+  if (lua_istable(L, 2)) {
+    at = find_table(L, o, "index");
+  } else if (!lua_isnil(L, 2)) {
     item = push_wanted(L, 2, &size, "index");
     CONTAINER_WAIT(L, o, rc, dl, mpi_list_index(o, item, size, &at, dl));
   }
@@ -354,8 +464,10 @@ static int l_clear (lua_State *L) {
 static int less (lua_State *L, uint64_t a, uint64_t b) {
   int yes;
   if (lua_isnil(L, 2)) {
-    (void)lua_rawgeti(L, 6, (lua_Integer)a);
-    (void)lua_rawgeti(L, 6, (lua_Integer)b);
+    int ta = lua_rawgeti(L, 6, (lua_Integer)a);
+    int tb = lua_rawgeti(L, 6, (lua_Integer)b);
+    if (ta != tb || (ta != LUA_TNUMBER && ta != LUA_TSTRING))
+      (void)mpl_misuse(L, "sort", "cannot compare a %s with a %s", lua_typename(L, ta), lua_typename(L, tb));
     yes = lua_compare(L, -2, -1, LUA_OPLT);
     lua_pop(L, 2);
   } else {
