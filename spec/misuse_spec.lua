@@ -91,6 +91,9 @@ describe("misuse", function()
     refuses({ "mp.Array", "at most 3 arguments" }, function() mp.Array("i", 3, nil, {}) end)
     refuses({ "mp.Semaphore", "unknown option '1'" }, function() mp.Semaphore { n = 3, 4 } end)
     refuses({ "mp.Barrier", "unknown option '1'" }, function() mp.Barrier { parties = 3, 4 } end)
+    refuses({ "Process", "one table of options" }, function() return (mp.Process(print, {}, "name", true)) end)
+    refuses({ "Process", "one table of options" }, function() return (mp.Process({ target = print }, { 1 })) end)
+    refuses({ "Thread", "one table of options" }, function() return (mp.Thread(print, {}, "name", true)) end)
     assert.is_truthy(mp.Queue(3, nil))
   end)
 
@@ -112,6 +115,11 @@ describe("misuse", function()
     names({ "#1", "mp.wait", "table expected, got number" }, mp.wait, 3)
     names({ "release: the lock is not held" }, l.release, l)
     names({ "mp.Queue.put: [1]: ", "cannot be sent" }, q.put, q, { io.stdout })
+    for _, name in ipairs { "put", "put_nowait" } do -- a name that Lua does not know either
+      names({ "#2", "mp.Queue." .. name, "value expected" }, function() q[name](q) end)
+      names({ "mp.Queue." .. name, "cannot be sent" }, function() q[name](q, io.stdout) end)
+    end
+    names({ "'items'", "mp.Dict expected" }, mp.Dict().items, q)
   end)
 
   it("of a closed handle says so, in every way to use it", function()

@@ -406,7 +406,7 @@ describe("a class of processes", function()
     local A = mp.Process:extend()
     local B = A:extend("B")
     function A:hello() return "hello " .. self.name end
-    function B:init(o) o.name = "b" self.super.init(self, o) end
+    function B:init(o) o.name = "b" B.super.init(self, o) end
     local b = B { target = function(x) return x end, args = { 4 }, daemon = true }
     assert.equal("hello b", b:hello())
     assert.is_true(b.daemon)

@@ -3,7 +3,7 @@ local _, core = ...
 local setmetatable = setmetatable
 
 local Dict = core.methods["mp.Dict"]
-local list_of_pairs = Dict.items
+local items = Dict.items -- the name that an error gives
 local place = setmetatable({}, { __mode = "k" }) -- how far a list was iterated
 local Items = { __name = "mp.Items" }
 
@@ -17,5 +17,5 @@ end
 function core.items(list) return setmetatable(list, Items) end
 
 function Dict.items(...)
-  return core.items(list_of_pairs(...))
+  return core.items(items(...))
 end

@@ -100,7 +100,8 @@ end
 function Process:init(...)
   local f = of(self, "Process")
   local Name <const>, known <const> = f.ops.constructor, f.ops.options
-  local o = ...
+  local o, args, _, more = ...
+  if more ~= nil or args ~= nil and not callable(o) then misuse(Name, "a function, its arguments and a name expected, or one table of options") end
   if callable(o) and type(o) ~= "table" then o = { target = o, args = select(2, ...), name = select(3, ...) } end
   if o == nil then return end
   if type(o) ~= "table" then misuse(Name, "a table of options or a function expected, got " .. type(o)) end

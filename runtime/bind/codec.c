@@ -272,13 +272,9 @@ void mpl_push_where (lua_State *L) {
 void mpl_push_who (lua_State *L) {
   lua_Debug ar;
   char text[64];
-  if (!lua_getstack(L, 0, &ar)) {
-    lua_pushliteral(L, "");
-    return;
-  }
-  (void)lua_getinfo(L, "n", &ar);
+  int called = mpl_called(L, &ar);
   text[0] = '\0';
-  if (ar.name != NULL && lua_type(L, 1) == LUA_TUSERDATA && lua_getmetatable(L, 1)) {
+  if (called && lua_type(L, 1) == LUA_TUSERDATA && lua_getmetatable(L, 1)) {
     lua_pushliteral(L, "__name");
     if (lua_rawget(L, -2) == LUA_TSTRING && strncmp(lua_tostring(L, -1), "mp.", 3) == 0) {
       (void)snprintf(text, sizeof text, "%s:", lua_tostring(L, -1) + 3);
@@ -286,10 +282,10 @@ void mpl_push_who (lua_State *L) {
     }
     lua_pop(L, 2);
   }
-  if (ar.name == NULL && mpl_push_name(L, &ar)) {
+  if (!called && mpl_push_name(L, &ar)) {
     lua_pushliteral(L, ": ");
     lua_concat(L, 2);
-  } else if (ar.name == NULL) {
+  } else if (!called) {
     lua_pushliteral(L, "");
   } else {
     lua_pushfstring(L, "%s%s: ", text, ar.name);

@@ -239,9 +239,16 @@ static int find_name (lua_State *L, int function) {
   return lua_getfield(L, -1, "mp") == LUA_TTABLE && push_name_in(L, lua_gettop(L), function, "mp");
 }
 
+int mpl_called (lua_State *L, lua_Debug *ar) {
+  ar->name = NULL;
+  ar->namewhat = "";
+  return lua_getstack(L, 0, ar) && lua_getinfo(L, "n", ar) && ar->name != NULL && strcmp(ar->name, "?") != 0; /* '?' for o[name](o) */
+}
+
 int mpl_push_name (lua_State *L, lua_Debug *ar) {
   int top = lua_gettop(L), found;
   luaL_checkstack(L, 16, NULL);
+  if (!lua_getstack(L, 0, ar)) return 0;
   (void)lua_getinfo(L, "f", ar);
   found = find_name(L, top + 1);
   if (found) lua_replace(L, top + 1);
@@ -251,9 +258,13 @@ int mpl_push_name (lua_State *L, lua_Debug *ar) {
 
 int mpl_argerror (lua_State *L, int arg, const char *text) {
   lua_Debug ar;
-  if (lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && ar.name == NULL && mpl_push_name(L, &ar))
-    return luaL_error(L, "bad argument #%d to '%s' (%s)", arg, lua_tostring(L, -1), text);
-  return (luaL_argerror)(L, arg, text);
+  if (!mpl_called(L, &ar)) {
+    ar.name = mpl_push_name(L, &ar) ? lua_tostring(L, -1) : "?";
+  } else if (strcmp(ar.namewhat, "method") == 0) {
+    if (arg == 1) return luaL_error(L, "calling '%s' on bad self (%s)", ar.name, text);
+    arg--; /* self is not counted */
+  }
+  return luaL_error(L, "bad argument #%d to '%s' (%s)", arg, ar.name, text);
 }
 
 int mpl_typeerror (lua_State *L, int arg, const char *expected) {
@@ -266,9 +277,10 @@ int mpl_typeerror (lua_State *L, int arg, const char *expected) {
 
 int mpl_closed (lua_State *L, const char *type_name) {
   lua_Debug ar;
-  if (lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar)) {
-    if (ar.name != NULL && strcmp(ar.namewhat, "metamethod") != 0) return luaL_error(L, "%s: the handle of the %s is closed", ar.name, type_name);
-    if (ar.name == NULL && mpl_push_name(L, &ar)) type_name = lua_tostring(L, -1);
+  if (!mpl_called(L, &ar)) {
+    if (mpl_push_name(L, &ar)) type_name = lua_tostring(L, -1);
+  } else if (strcmp(ar.namewhat, "metamethod") != 0) {
+    return luaL_error(L, "%s: the handle of the %s is closed", ar.name, type_name);
   }
   return luaL_error(L, "%s: the handle is closed", type_name);
 }

@@ -121,7 +121,8 @@ int mpl_misuse (lua_State *L, const char *function, const char *fmt, ...) __attr
 ** the user's, and a method that has no name by its call ('?') gets one ("mp.Queue.put"). A closed handle is told as such: mpl_closed, with
 ** the type's name. */
 int mpl_error (lua_State *L, const char *fmt, ...);
-int mpl_push_name (lua_State *L, lua_Debug *ar); /* of the function at level 0, which has none by its call: pushed, or 0 */
+int mpl_called (lua_State *L, lua_Debug *ar); /* fills in the name of the function at level 0; 0: it has none by its call */
+int mpl_push_name (lua_State *L, lua_Debug *ar); /* its other name, if there is one: pushed, or 0 */
 int mpl_argerror (lua_State *L, int arg, const char *text);
 int mpl_typeerror (lua_State *L, int arg, const char *expected);
 int mpl_closed (lua_State *L, const char *type_name);
