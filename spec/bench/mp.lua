@@ -164,12 +164,15 @@ local function value(n)
   return (now() - start) / n
 end
 
-local function processes(n)
-  need("Process")
+local function workers(new, n, method)
+  need(new)
   local function nothing() end
+  local first = mp[new] { target = nothing, start_method = method } -- the first spawn starts the zygote
+  first:start()
+  first:join()
   local start = now()
   for _ = 1, n do
-    local p = mp.Process { target = nothing }
+    local p = mp[new] { target = nothing, start_method = method }
     p:start()
     p:join()
   end
@@ -284,7 +287,16 @@ local rows = {
   lock = { 1e9, 4000000, lock },
   counter = { 1e9, 1000000, counter },
   value = { 1e9, 4000000, value },
-  process = { 1e6, 1000, processes },
+  process = { 1e6, 1000, function(n) return workers("Process", n) end },
+  process_spawn = { 1e6, 1000, function(n) return workers("Process", n, "spawn") end },
+  thread = { 1e6, 1000, function(n) return workers("Thread", n) end },
+  closure = { 1e9, 300000, function(n)
+    local count, unit = 0, { name = "x" }
+    return queue(function(k) count = count + k return unit.name, count end, n)
+  end },
+  table_3 = { 1e9, 1000000, function(n) return queue({ 1, 2, 3 }, n) end },
+  table_100 = { 1e6, 100000, function(n) return queue(range(100), n) end },
+  table_100k = { 1e3, 200, function(n) return queue(range(100000), n) end },
   pool_map_1 = { 1e6, 200000, function(n) return pool_map(n, 1) end },
   pool_map = { 1e9, 3000000, pool_map },
   pool_apply = { 1e6, 50000, pool_apply },

@@ -3,6 +3,7 @@
 import multiprocessing as mp
 import os
 import sys
+import threading
 import time
 
 mp.set_start_method("fork")
@@ -135,13 +136,25 @@ def nothing():
     pass
 
 
-def process(n):
+def process(n, new=mp.Process):
     start = now()
     for _ in range(n):
-        p = mp.Process(target=nothing)
+        p = new(target=nothing)
         p.start()
         p.join()
     return (now() - start) / n
+
+
+def interpreters(n):
+    """Threads with an interpreter each, as mp.Thread has: a plain thread shares one."""
+    import _xxsubinterpreters as sub
+
+    def work():
+        i = sub.create()
+        sub.run_string(i, "None")
+        sub.destroy(i)
+
+    return process(n, lambda target: threading.Thread(target=work))
 
 
 def square(x):
@@ -245,6 +258,11 @@ ROWS = {
     "counter": (1e9, counter, 500000),
     "value": (1e9, value, 4000000),
     "process": (1e6, process, 300),
+    "process_spawn": (1e6, lambda n: process(n, mp.get_context("spawn").Process), 10),
+    "thread": (1e6, interpreters, 100),
+    "table_3": (1e9, lambda n: queue([1, 2, 3], n), 150000),
+    "table_100": (1e6, lambda n: queue(list(range(1, 101)), n), 50000),
+    "table_100k": (1e3, lambda n: queue(list(range(1, 100001)), n), 100),
     "pool_map_1": (1e6, lambda n: pool_map(n, 1), 15000),
     "pool_map": (1e9, lambda n: pool_map(n, None), 1500000),
     "pool_apply": (1e6, pool_apply, 4000),
@@ -291,7 +309,8 @@ ROWS.update(
     processes=(1e6, lambda n: processes(), 1),
 )
 
-unit, f, count = ROWS[sys.argv[1]]
-if len(sys.argv) > 2:
-    count = int(sys.argv[2])
-print("%.6g" % (unit * f(count)), flush=True)
+if __name__ == "__main__":  # spawn imports this file again
+    unit, f, count = ROWS[sys.argv[1]]
+    if len(sys.argv) > 2:
+        count = int(sys.argv[2])
+    print("%.6g" % (unit * f(count)), flush=True)

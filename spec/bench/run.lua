@@ -19,6 +19,12 @@ local rows = {
   { "counter", "ns", "2 processes increment under a lock", "5 x Python" },
   { "value", "ns", "shared value, read", "40 ns" },
   { "process", "us", "process, start and join", "1.4 x raw" },
+  { "process_spawn", "us", "the same by spawn", "10 x Python" },
+  { "thread", "us", "thread with an interpreter, start and join", "10 x Python" },
+  { "closure", "ns", "queue, closures with two upvalues", "" },
+  { "table_3", "ns", "queue, lists of 3 integers", "15 x Python" },
+  { "table_100", "us", "queue, lists of 100 integers", "1 x Python" },
+  { "table_100k", "ms", "queue, lists of 100 000 integers", "1 x Python" },
   { "pool_map_1", "us", "pool of 2, map, chunks of 1, a task", "10 x Python" },
   { "pool_map", "ns", "pool of 2, map, automatic chunks, a task", "1 x Python" },
   { "pool_apply", "us", "pool of 2, apply", "20 x Python" },
@@ -63,7 +69,10 @@ local function commands(name)
 end
 
 local sides = { "mp", "python", "raw" }
-local without = { pool_map = { raw = true } }   -- plain C has no chunks to choose
+-- Plain C has no chunks to choose, and nothing to encode; Python sends no closures.
+local nothing_raw = { raw = true }
+local without = { pool_map = nothing_raw, thread = nothing_raw, process_spawn = nothing_raw, closure = { raw = true, python = true }, table_3 = nothing_raw,
+                  table_100 = nothing_raw, table_100k = nothing_raw }
 
 local function measure(name)
   local figures, why, command = { mp = {}, python = {}, raw = {} }, {}, commands(name)
