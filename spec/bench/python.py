@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 
-mp.set_start_method("fork")
+mp.set_start_method("fork", force=True)  # also where a spawned child imports this file
 now = time.monotonic
 
 
