@@ -280,6 +280,60 @@ describe("a pool", function()
     for i = 1, n do if results[i]:get() ~= i * i then error("result " .. i) end end
   end)
 
+  it("parts lists whose handles do not fit one message, where the size of chunks is its own choice", function()
+    local pool <close> = mp.Pool(2)
+    local n <const> = 1000
+    local events = {}
+    for i = 1, n do events[i] = mp.Event() end
+    for i = 1, n, 7 do events[i]:set() end
+    local function is_set(e) return e:is_set() end
+    for _ = 1, 2 do -- the second time the pool knows how little it takes
+      local r = pool:map(is_set, events)
+      for i = 1, n do assert.equal(i % 7 == 1, r[i]) end
+    end
+    assert.equal(n, pool:map_async(is_set, events):get(20 * slow).n)
+    local function made(i) -- a hole now and then
+      if i % 3 == 0 then return nil end
+      local e = require "mp".Event()
+      if i % 2 == 0 then e:set() end
+      return e
+    end
+    local r = pool:map_async(made, numbers(n)):get(20 * slow)
+    for i = 1, n do
+      if i % 3 == 0 then assert.is_nil(r[i]) else assert.equal(i % 2 == 0, r[i]:is_set()) end
+    end
+    local all = numbers(400)
+    local it <close> = pool:imap(made, all, 400)
+    for i in ipairs(all) do
+      local e, at = it:next()
+      assert.equal(i, at)
+      assert.equal(i % 3 == 0, e == nil)
+    end
+  end)
+
+  it("refuses what needs more descriptors than one message takes, at the call", function()
+    local pool <close> = mp.Pool(2)
+    local events = {}
+    for i = 1, 200 do events[i] = mp.Event() end
+    local function f(x) return x end
+    local function made() -- in a worker
+      local list = {}
+      for i = 1, 200 do list[i] = require "mp".Event() end
+      return list
+    end
+    local function holds() return #events end
+    for _, e in ipairs {
+      failing("encode", pool.apply, pool, f, { events }), failing("encode", pool.apply_async, pool, f, { events }),
+      failing("encode", pool.map, pool, f, { 1, events }), failing("encode", pool.map, pool, f, events, 200),
+      failing("encode", pool.imap, pool, f, events, 200), failing("encode", pool.starmap, pool, f, { { events } }),
+      failing("encode", pool.apply, pool, holds), failing("encode", pool.map, pool, holds, { 1 }),
+      failing("encode", pool.apply, pool, made), failing("encode", pool.map, pool, made, { 1, 2, 3 }),
+    } do
+      assert(e.message:find("250", 1, true) and e.message:find("descriptors", 1, true), e.message)
+    end
+    assert.equal(49, pool:apply(square, { 7 }))
+  end)
+
   it("takes part in mp.wait", function()
     local pool <close> = mp.Pool(2)
     local a, b = pool:apply_async(nap, { 0.05 }), pool:apply_async(nap, { 30 })
@@ -301,12 +355,17 @@ describe("a pool", function()
     end
     local kept, result
     do local pool <close> = mp.Pool(1) pool:apply(square, { 1 }) end -- what is made once is made now
+    collectgarbage() -- what earlier cases left is not to go in the middle of this one
+    collectgarbage()
+    collectgarbage "stop"
     local before = descriptors()
     do
       local pool <close> = mp.Pool(3)
       kept, result = pool, pool:apply_async(square, { 5 })
     end
-    assert.equal(before, descriptors())
+    local after = descriptors()
+    collectgarbage "restart"
+    assert.equal(before, after)
     assert.equal(25, result:get())
     assert.same({}, kept:pids())
     assert.is_true(kept:join())

@@ -14,7 +14,7 @@ local mtype = math.type
 
 local CALL <const>, EACH <const>, STAR <const> = 1, 2, 3                                       -- as in l_pool.c
 local VALUE <const>, NONE <const>, MANY <const>, LIST <const>, FAILED <const> = 1, 2, 3, 4, 5
-local SKIPPED <const>, READY <const>, INIT_FAILED <const> = 6, 7, 8
+local SKIPPED <const>, READY <const>, INIT_FAILED <const>, PART <const> = 6, 7, 8, 10
 local STARTING <const> = 1                                                                    -- as in pool.h
 local TIMEOUT <const> = 1
 local SIGALRM <const> = 14
@@ -158,14 +158,15 @@ local function slice(list, first, count)
   return core.pool_slice(list, first, count)
 end
 
--- Puts list[first ... last] in chunks; gives the first that was not put: `last` + 1, unless answers must be taken first.
-local function put_slices(pool, job, first, last, chunk)
-  local ok, e = pcall(core.pool_submit_slices, pool.ud, job.f, job.mode, job.list, first, last, job.timeout, job.fname, job.tag, chunk)
-  local tasks = core.pool_submitted(pool.ud) -- also when an item cannot be sent
+-- Puts list[first ... last] in chunks; gives the first that was not put: `last` + 1, unless answers must be taken first. fixed: the chunks' size is
+-- the user's, and what does not fit one message is an error.
+local function put_slices(pool, job, first, last, chunk, fixed)
+  local ok, e = pcall(core.pool_submit_slices, pool.ud, job.f, job.mode, job.list, first, last, job.timeout, job.fname, job.tag, chunk, fixed)
+  local tasks, reached = core.pool_submitted(pool.ud) -- also when an item cannot be sent
   job.about = job.about + tasks
   pool.outstanding = pool.outstanding + tasks
   if not ok then error(in_list(e, first + tasks * chunk - 1), 0) end
-  return min(first + tasks * chunk, last + 1)
+  return reached
 end
 
 local function put_part(pool, job, first, values, count)
@@ -260,8 +261,23 @@ local function handle(pool, tag, id, status, w, at, work_ns, wait_ns, first, cou
     return
   end
   local job = pool.jobs[tag]
+  if status == PART then -- kept until the rest is there
+    job.parts = job.parts or {}
+    local parts = job.parts[first] or {}
+    for i, v in pairs(value) do parts[at + i] = v end
+    job.parts[first] = parts
+    return
+  end
   job.about = job.about - 1
   pool.outstanding = pool.outstanding - 1
+  if job.parts then
+    if status == LIST and at > 0 then
+      local parts = job.parts[first]
+      for i, v in pairs(value) do parts[at + i] = v end
+      value = parts
+    end
+    job.parts[first] = nil
+  end
   if work_ns > pool.slow_from then slow(pool, work_ns, id, first, count, worker) end
   if job.done then return leave(pool, job) end -- cancelled or failed
   if status == SKIPPED then return again(pool, job, first, count) end -- by mistake: its bit was another's
@@ -346,6 +362,7 @@ local function lost(pool, id, worker, e, at)
   local job = pool.jobs[tag]
   job.about = job.about - 1
   pool.outstanding = pool.outstanding - 1
+  if job.parts then job.parts[first] = nil end
   if job.done then return leave(pool, job) end
   if e.kind == "died" then
     local tries = job.tries and job.tries[first] or 0
@@ -797,7 +814,7 @@ local function submit_all(pool, job, chunksize)
     if job.measured.count > 0 then fixed = min(fixed, chunk_for(pool, job, n)) end
   end
   while first <= n and not job.done do
-    local to = put_slices(pool, job, first, min(n, first + 256 * fixed - 1), fixed)
+    local to = put_slices(pool, job, first, min(n, first + 256 * fixed - 1), fixed, chunksize ~= nil)
     if to == first then wait_some(pool, 0.05) else collect(pool) end
     first = to
   end
@@ -811,7 +828,7 @@ local function submit_stepwise(pool, job, chunksize)
     local room = ahead - job.about
     if first <= n and room > 0 then
       local c = chunksize or chunk_for(pool, job, n - first + 1)
-      first = put_slices(pool, job, first, min(n, first + (chunksize and room or 1) * c - 1), c)
+      first = put_slices(pool, job, first, min(n, first + (chunksize and room or 1) * c - 1), c, chunksize ~= nil)
       if not chunksize and room > 1 then goto more end
     end
     if not gather_some(pool, job, LOOK) and job.progress then job.progress:update(job.n - job.left) end

@@ -26,6 +26,7 @@
 #include "bind/channel.h"
 #include "bind/child.h"
 #include "bind/codec.h"
+#include "bind/codec_state.h"
 #include "bind/udata.h"
 #include "bind/wait.h"
 #include "pool/pool.h"
@@ -42,12 +43,13 @@ enum status { /* of an answer; lua/mp/pool.lua has the same numbers */
   VALUE = 1, /* the one result */
   NONE,      /* there was none */
   MANY,      /* a table of them, with n */
-  LIST,      /* of `item` results */
+  LIST,      /* of results; before them `item` others have come in parts */
   FAILED,    /* { error, results before it }; the failure of number `item` */
   SKIPPED,   /* cancelled before it was begun, or between two items */
   READY,     /* a worker is: its initializer has returned */
   INIT_FAILED,
-  RETIRED    /* a worker has done its number of tasks */
+  RETIRED,   /* a worker has done its number of tasks */
+  PART       /* some results of a list whose handles need more descriptors than one message takes; the rest follows */
 };
 
 #define GRACE_NS (300 * MPI_NS_PER_MS) /* for a stopped task to come to its end */
@@ -73,7 +75,7 @@ struct l_pool {
   struct about *about;
   uint32_t nabout, free; /* free: first free place plus 1; 0: none */
   struct counts *counts; /* one a worker */
-  lua_Integer submitted;
+  lua_Integer submitted, reached;
   int epoll, timer; /* what mp.wait polls beside the bell */
   unsigned char *data;
   size_t room;
@@ -348,10 +350,13 @@ struct submission {
   const char *who;
   uint32_t tag;
   int mode;
+  int parted; /* how many items go together is ours to choose */
 };
 
-/* The value at idx as one task: 1, or 0 (the ring is full). */
-static int submit_one (lua_State *L, struct l_pool *p, const struct submission *s, int idx, uint32_t first, uint32_t count) {
+enum submitted { FULL, DONE, TOO_MANY };
+
+/* The value at idx as one task. FULL: the ring is. TOO_MANY: it needs more descriptors than one message takes, and could be parted. */
+static enum submitted submit_one (lua_State *L, struct l_pool *p, const struct submission *s, int idx, uint32_t first, uint32_t count) {
   struct mpl_encoding how = {s->who, s->mode == MODE_CALL ? "args" : "list", NULL, 0};
   const struct l_function *f = s->f;
   struct mpl_parcel *out = mpl_parcel_out(L);
@@ -360,6 +365,14 @@ static int submit_one (lua_State *L, struct l_pool *p, const struct submission *
   int64_t place;
   int rc;
   mpl_encode_as(L, idx, out, &how);
+  if (out->nfds > MPI_MAX_FDS - f->nfds) {
+    if (s->parted && count > 1) return TOO_MANY;
+    mpl_push_where(L);
+    lua_pushfstring(L, "%s%s: the shared objects in it have %d descriptors, and one message carries %d", lua_tostring(L, -1), s->who, out->nfds + f->nfds,
+                    MPI_MAX_FDS);
+    mpl_error_new(L, "encode", NULL);
+    (void)lua_error(L);
+  }
   place = place_for_task(p);
   if (place < 0) return luaL_error(L, "not enough memory");
   memset(&head, 0, sizeof head);
@@ -387,10 +400,10 @@ static int submit_one (lua_State *L, struct l_pool *p, const struct submission *
   mpl_ring_share(mpi_queue_ring(p->p.tasks), f->fds, f->nfds);
   mpl_ring_share(mpi_queue_ring(p->p.tasks), out->fds, out->nfds);
   rc = mpi_pool_submit(&p->p, &head, &function, &args, 0);
-  if (rc == MP_ETIMEDOUT) return 0;
-  if (rc != 0) return mpl_raise(L, s->who, rc);
+  if (rc == MP_ETIMEDOUT) return FULL;
+  if (rc != 0) (void)mpl_raise(L, s->who, rc);
   note_task(p, (uint32_t)place, head.id, s->tag, first, count);
-  return 1;
+  return DONE;
 }
 
 static void check_submission (lua_State *L, struct submission *s, int function, int mode, int timeout) {
@@ -401,6 +414,7 @@ static void check_submission (lua_State *L, struct submission *s, int function, 
     lua_Number t = luaL_checknumber(L, timeout);
     s->timeout = t > 1e9 ? 0 : t < 1e-6 ? 1000 : (int64_t)(t * 1e9);
   }
+  s->parted = 0;
   s->who = luaL_checkstring(L, timeout + 1);
   s->tag = (uint32_t)luaL_checkinteger(L, timeout + 2);
 }
@@ -410,46 +424,59 @@ static int l_submit (lua_State *L) {
   struct l_pool *p = check(L);
   struct submission s;
   check_submission(L, &s, 2, 3, 7);
-  if (!submit_one(L, p, &s, 4, (uint32_t)luaL_checkinteger(L, 5), (uint32_t)luaL_checkinteger(L, 6))) return 0;
+  if (submit_one(L, p, &s, 4, (uint32_t)luaL_checkinteger(L, 5), (uint32_t)luaL_checkinteger(L, 6)) == FULL) return 0;
   lua_pushinteger(L, (lua_Integer)p->p.next - 1);
   return 1;
 }
 
-/* pool_submit_slices(pool, function, mode, list, first, last, timeout, who, tag, chunk): puts tasks of `chunk` items each, the last one may
-** have fewer; as many as there is room for. Raises where an item cannot be sent. */
+/* pool_submit_slices(pool, function, mode, list, first, last, timeout, who, tag, chunk, fixed): puts tasks of `chunk` items each, the last one may
+** have fewer; as many as there is room for. Not fixed: fewer items, too, if their handles do not fit one message. Raises where an item cannot be sent. */
 static int l_submit_slices (lua_State *L) {
   struct l_pool *p = check(L);
   struct submission s;
-  lua_Integer first = luaL_checkinteger(L, 5), last = luaL_checkinteger(L, 6), chunk = luaL_checkinteger(L, 10), i;
+  const lua_Integer first = luaL_checkinteger(L, 5), last = luaL_checkinteger(L, 6);
+  lua_Integer chunk = luaL_checkinteger(L, 10), i;
   lua_Integer size = 0; /* of the slice at 11, which is used again */
   int raw;
   p->submitted = 0;
+  p->reached = first;
   check_submission(L, &s, 2, 3, 7);
+  s.parted = !lua_toboolean(L, 11);
   luaL_checktype(L, 4, LUA_TTABLE);
   lua_settop(L, 10);
   raw = !lua_getmetatable(L, 4);
   lua_settop(L, 11);
-  for (; first <= last; first += chunk, p->submitted++) {
-    lua_Integer n = last - first + 1 < chunk ? last - first + 1 : chunk;
+  while (p->reached <= last) {
+    lua_Integer n = last - p->reached + 1 < chunk ? last - p->reached + 1 : chunk;
+    enum submitted done;
     if (n != size) {
       lua_createtable(L, (int)n, 0);
       lua_replace(L, 11);
       size = n;
     }
     for (i = 0; i < n; i++) {
-      if (raw) lua_rawgeti(L, 4, first + i);
-      else lua_geti(L, 4, first + i);
+      if (raw) lua_rawgeti(L, 4, p->reached + i);
+      else lua_geti(L, 4, p->reached + i);
       lua_rawseti(L, 11, i + 1);
     }
-    if (!submit_one(L, p, &s, 11, (uint32_t)first, (uint32_t)n)) break;
+    done = submit_one(L, p, &s, 11, (uint32_t)p->reached, (uint32_t)n);
+    if (done == FULL) break;
+    if (done == TOO_MANY) {
+      chunk = n / 2;
+      continue;
+    }
+    p->reached += n;
+    p->submitted++;
   }
   return 0;
 }
 
-/* pool_submitted(pool) -> how many tasks the last pool_submit_slices has put */
+/* pool_submitted(pool) -> how many tasks the last pool_submit_slices has put, the first item that it has not */
 static int l_submitted (lua_State *L) {
-  lua_pushinteger(L, check(L)->submitted);
-  return 1;
+  const struct l_pool *p = check(L);
+  lua_pushinteger(L, p->submitted);
+  lua_pushinteger(L, p->reached);
+  return 2;
 }
 
 /* pool_slice(list, first, count) -> list[first ... first + count - 1], as a list */
@@ -553,12 +580,13 @@ static int open_message (lua_State *L, struct l_pool *p, struct mpi_pool_answer 
   d->parcel.size = d->parcel.room = size;
   *place = -1;
   if (head->worker >= (uint32_t)p->p.workers) head->worker = 0;
-  if (head->status >= READY) return 1;
+  if (head->status >= READY && head->status != PART) return 1;
   if (head->tag >= p->nabout || p->about[head->tag].tag == 0 || p->about[head->tag].id != head->id) {
     while (d->parcel.nfds > 0) mpi_fd_close(&d->parcel.fds[--d->parcel.nfds]);
     return 0;
   }
   *place = head->tag;
+  if (head->status == PART) return 1;
   p->counts[head->worker].tasks++;
   p->counts[head->worker].work += head->work;
   p->counts[head->worker].wait += head->wait;
@@ -598,7 +626,7 @@ static int l_next (lua_State *L) {
   memset(&a, 0, sizeof a);
   if (place >= 0) {
     a = p->about[place];
-    forget_task(p, (uint32_t)place);
+    if (head.status != PART) forget_task(p, (uint32_t)place);
   }
   lua_pushinteger(L, a.tag);
   lua_pushinteger(L, (lua_Integer)head.id);
@@ -624,7 +652,7 @@ static int is_plain (const struct l_pool *p, uint32_t tag, lua_Integer slow_from
   struct mpi_pool_answer head;
   if (p->ends[p->at] - start < sizeof head) return 0;
   memcpy(&head, p->data + start, sizeof head);
-  return head.status == LIST && head.work <= slow_from && head.tag < p->nabout && p->about[head.tag].tag == tag &&
+  return head.status == LIST && head.item == 0 && head.work <= slow_from && head.tag < p->nabout && p->about[head.tag].tag == tag &&
          p->about[head.tag].id == head.id;
 }
 
@@ -1166,6 +1194,32 @@ static int call_each (lua_State *L, struct worker *w) {
   return LIST;
 }
 
+/* The results at 3, in as many answers as their handles need. */
+static void send_parts (lua_State *L, struct worker *w, const struct mpl_encoding *how, int nfds) {
+  lua_Integer count = w->head.count, from = 0, i;
+  lua_Integer step = count * MPI_MAX_FDS / nfds;
+  if (step < 1) step = 1;
+  while (from < count) {
+    lua_Integer n = count - from < step ? count - from : step;
+    struct mpl_parcel *out;
+    lua_settop(L, 3);
+    lua_createtable(L, (int)n, 0);
+    for (i = 1; i <= n; i++) {
+      lua_rawgeti(L, 3, from + i);
+      lua_rawseti(L, 4, i);
+    }
+    out = mpl_parcel_out(L);
+    mpl_encode_as(L, 4, out, how);
+    if (out->nfds > MPI_MAX_FDS && n > 1) {
+      step = n / 2;
+      continue;
+    }
+    w->item = (uint32_t)from;
+    send_answer(L, w, from + n < count ? PART : LIST, out);
+    from += n;
+  }
+}
+
 /* One task, from its bytes to the answer. Raises for what fails. */
 static int run_task (lua_State *L) {
   struct worker *w = self;
@@ -1187,6 +1241,11 @@ static int run_task (lua_State *L) {
   if (status != NONE && status != SKIPPED) {
     out = mpl_parcel_out(L);
     mpl_encode_as(L, -1, out, &how);
+    if (status == LIST && w->head.count > 1 && out->nfds > MPI_MAX_FDS) {
+      send_parts(L, w, &how, out->nfds);
+      return 0;
+    }
+    w->item = status == LIST ? 0 : w->item;
   }
   send_answer(L, w, status, out);
   return 0;
