@@ -126,7 +126,7 @@ describe("a list", function()
     l:append { {}, {} }
     assert.equal(5, l:index { s, s })
     misuse({ "index", "[1]", "coroutine" }, function() l:index { coroutine.create(print) } end)
-    local p = fork(function() l:append(0) end) -- it is free
+    local p = child(function() l:append(0) end) -- it is free
     assert.is_true(p:join(10))
     assert.equal(6, #l)
   end)
