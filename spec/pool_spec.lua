@@ -431,6 +431,30 @@ describe("a pool", function()
     assert.equal(0, r.status)
     assert(r.err:match "^5/5 tasks in [%d.]+s, [%d.e+]+/s\n$", r.err)
   end)
+
+  if os.execute "command -v script >/dev/null" then
+    it("draws no line that a terminal's width would break, however narrow", function()
+      local program = run.tmpdir() .. "/bar.lua"
+      run.write(program, [[
+        local mp = require "mp"
+        local pool <close> = mp.Pool(2)
+        local list = {}
+        for i = 1, 8 do list[i] = i end
+        pool:map(function() mp.sleep(0.15) end, list, { progress = true, chunksize = 1 })
+      ]])
+      for columns, bar in pairs { [20] = false, [60] = true, [200] = true } do
+        local r = run.command { "script", "-qec", ("stty cols %d; %s %s"):format(columns, run.quote(run.path), run.quote(program)), "/dev/null" }
+        assert.equal(0, r.status, r.both)
+        local drawn = 0
+        for line in r.out:gmatch "\r([^\r\n]*)\27%[K" do
+          assert(#line < columns, line)
+          if line ~= "" then drawn = drawn + 1 end
+          if bar and line ~= "" then assert.matches("^%[#*%.*%] %d/8  ", line) end
+        end
+        assert(drawn > 0, r.out)
+      end
+    end)
+  end
 end)
 
 describe("imap", function()

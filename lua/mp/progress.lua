@@ -1,8 +1,8 @@
 -- progress.lua -- the bar of pool:map(..., { progress = true }): on a terminal's stderr while it grows, one plain line at the end elsewhere.
 local mp, core = ...
 
-local format, rep, floor = string.format, string.rep, math.floor
-local WIDTH <const>, EVERY <const> = 30, 0.1
+local format, rep, floor, min, max = string.format, string.rep, math.floor, math.min, math.max
+local WIDTH <const>, NARROW <const>, EVERY <const> = 30, 5, 0.1 -- the bar's columns: at most, at least (else there is none); seconds
 
 local function span(seconds)
   if seconds ~= seconds or seconds == math.huge then return "?" end
@@ -19,8 +19,14 @@ function Bar:draw(now)
   local took = now - self.start
   local speed = took > 0 and self.done / took or 0
   local left = speed > 0 and (self.total - self.done) / speed or math.huge
-  local full = self.total > 0 and floor(WIDTH * self.done / self.total) or WIDTH
-  core.stderr(format("\r[%s%s] %d/%d  %s/s  %s left \27[K", rep("#", full), rep(".", WIDTH - full), self.done, self.total, rate(speed), span(left)))
+  local text = format("%d/%d  %s/s  %s left", self.done, self.total, rate(speed), span(left))
+  local room = (core.columns(2) or 80) - 1 -- a line that is full would go on in the next
+  local width = min(WIDTH, room - #text - 3)
+  if width >= NARROW then
+    local full = self.total > 0 and floor(width * self.done / self.total) or width
+    text = format("[%s%s] %s", rep("#", full), rep(".", width - full), text)
+  end
+  core.stderr("\r" .. text:sub(1, max(room, 1)) .. "\27[K")
 end
 
 function Bar:update(done)
@@ -43,5 +49,5 @@ end
 
 function core.progress(total)
   local now = mp.now()
-  return setmetatable({ total = total, done = 0, start = now, next = now, terminal = core.isatty(2) }, Bar)
+  return setmetatable({ total = total, done = 0, start = now, next = now, terminal = core.columns(2) ~= nil }, Bar)
 end

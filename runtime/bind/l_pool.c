@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
@@ -1469,8 +1470,12 @@ static int l_work (lua_State *L) {
   }
 }
 
-static int l_isatty (lua_State *L) {
-  lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
+/* columns(fd) -> how many a terminal has, 80 if it does not say; nothing for what is no terminal */
+static int l_columns (lua_State *L) {
+  int fd = (int)luaL_checkinteger(L, 1);
+  struct winsize size;
+  if (!isatty(fd)) return 0;
+  lua_pushinteger(L, ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80);
   return 1;
 }
 
@@ -1480,7 +1485,7 @@ static const luaL_Reg functions[] = {
   {"pool_next", l_next},       {"pool_victim", l_victim},   {"pool_reset", l_reset},   {"pool_late", l_late},
   {"pool_cancel_job", l_cancel_job},   {"pool_stop", l_stop},       {"pool_end", l_end},       {"pool_queued", l_queued},
   {"pool_result", l_result},   {"pool_result_fields", l_result_fields}, {"pool_watch", l_watch}, {"pool_timer", l_timer},
-  {"pool_enter", l_enter},     {"pool_tell", l_tell},       {"pool_work", l_work},     {"isatty", l_isatty},
+  {"pool_enter", l_enter},     {"pool_tell", l_tell},       {"pool_work", l_work},     {"columns", l_columns},
   {"pool_submit_slices", l_submit_slices}, {"pool_submitted", l_submitted}, {"pool_gather", l_gather}, {"pool_take_back", l_take_back}, {"pool_is_about", l_is_about},
   {"pool_held", l_held},       {"pool_suspect", l_suspect}, {"pool_drop_tasks", l_drop_tasks}, {"pool_counts", l_counts},
     {"pool_slice", l_slice},   {"pool_list", l_list},
