@@ -222,6 +222,19 @@ describe("a function", function()
     assert.equal(busted, through(busted))
   end)
 
+  it("and a module's table with a metatable, have their names also when they come first", function()
+    local script = [[
+      local mp = require "mp"
+      local _ = mp.now
+      local core = debug.getregistry()["mp.core"]
+      package.loaded.mod = setmetatable({}, { __index = string })
+      for _, v in ipairs { mp.Process, package.loaded.mod, mp.Pool } do assert(core.decode(core.encode(v), true) == v) end
+      assert(not pcall(core.encode, setmetatable({}, { __index = string })))
+      print "ok"]]
+    local run = require "spec.support.run"
+    assert.equal("ok\n", run.command({ run.path, "-" }, { stdin = script }).both)
+  end)
+
   it("written in C is found in a module that is loaded after a first look", function()
     core.encode { print }
     package.loaded.transfer_spec_module = { now = mp.sleep, late = coroutine.wrap(function() end) }

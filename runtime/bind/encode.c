@@ -856,6 +856,10 @@ static int open_with_metatable (struct enc *e, uint32_t id) {
     f->flag = RAW;
     return AGAIN;
   }
+  if (!e->fresh) { /* it may be a module's, with a name */
+    e->fresh = 1;
+    if (mpl_names_scan(L, e->c)) return RESTART;
+  }
   metatable_name(L, text, sizeof text);
   return refuse(e, "a table with a metatable%s that mp.register does not know cannot be sent", text);
 }

@@ -201,7 +201,7 @@ static int answer (struct mpi_zygote_reply *r) {
     if (rc == 0 && got == sizeof *r) return 0;
     if (rc != MP_EEMPTY) return mpi_fail(MP_ECLOSED, "the zygote does not answer");
     if (mp_now() > deadline) return mpi_fail(MP_ECLOSED, "the zygote does not answer");
-    (void)poll(&p, 1, 1000);
+    if (poll(&p, 1, 1000) == 0 && zygote > 0) (void)kill(zygote, SIGCONT); /* somebody may have stopped it */
   }
 }
 
