@@ -525,7 +525,8 @@ function M.new(o)
   local requests, alive_r, alive_w = mp.Queue(), core.pipe_pair()
   local ready, told <close> = mp.Pipe(false)
   local process = mp.Process {
-    target = core.manager_serve, name = name, daemon = true, start_method = "spawn",
+    target = core.manager_serve, name = name, daemon = true,
+    start_method = core.jail_marked() and "fork" or "spawn", -- a confined process has no zygote
     args = { { requests = requests, alive = alive_w, alive_here = alive_r, told = told, initializer = o.initializer, name = name } },
   }
   process:start()

@@ -213,8 +213,9 @@ local function restrict(has_files, has_run)
     return f, file
   end or nil }
   _G.require = note(require)
-  if has_run then
-    P.set_start_method "fork" -- a zygote makes children of its owner, outside
+  if has_run then -- a zygote makes children of its owner, outside
+    P.set_spawn(function(_, f) misuse("start", format("process %s cannot be spawned in a sandbox: start_method must be \"fork\" there", f.name)) end)
+    P.set_start_method "fork"
     return
   end
   P.set_spawn(function(_, f) misuse("start", format("process %s cannot be started: a confined process has no processes of its own", f.name)) end)
@@ -503,8 +504,8 @@ local function learnt(list)
   group("write", "write", "%q")
   if next(needs.connect) or next(needs.bind) or needs.dns then
     lines[#lines + 1] = "  net = {"
-    group("connect", "connect", "%d", "  ")
-    group("bind", "bind", "%d", "  ")
+    group("connect", "connect", "%d", "    ")
+    group("bind", "bind", "%d", "    ")
     if needs.dns then item("dns = true,", needs.dns) end
     lines[#lines + 1] = "  },"
   end

@@ -350,7 +350,9 @@ static int l_jail_split (lua_State *L) {
   struct report *r = check_report(L, 2);
   int in_child = 0, status = 0;
   int *keep;
-  int n = open_descriptors(L, r->fd, &keep);
+  int n;
+  mpi_fd_close(&r->fd); /* both sides have it mapped; the confined one would close the number once more when another has it */
+  n = open_descriptors(L, -1, &keep);
   if (n < 0 || mpi_warden_split(j, r->r, keep, n, &in_child, &status) != 0) return sentence(L);
   lua_pushboolean(L, in_child);
   if (in_child) {

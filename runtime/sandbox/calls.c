@@ -78,7 +78,7 @@
 /* clang-format off */
 const struct mpi_call_rule mpi_call_rules[] = {
   /* ---- computing, and what was granted as descriptors ---- */
-  PLAIN("read", ANY, A), PLAIN("readv", ANY, A), PLAIN("write", ANY, A), PLAIN("writev", ANY, A),
+  PLAIN("read", ANY, A), PLAIN("readv", ANY, A), PLAIN("preadv2", ANY, A), PLAIN("write", ANY, A), PLAIN("writev", ANY, A),
   PLAIN("pread64", ANY, A), PLAIN("pwrite64", ANY, A), PLAIN("lseek", ANY, A), PLAIN("close", ANY, A), PLAIN("fstat", ANY, A),
   PLAIN("brk", ANY, A), PLAIN("munmap", ANY, A),
   PLAIN("clock_gettime", ANY, A), PLAIN("clock_getres", ANY, A), PLAIN("gettimeofday", ANY, A), PLAIN("time", ANY, A),
@@ -159,7 +159,10 @@ const struct mpi_call_rule mpi_call_rules[] = {
   /* What mp's own objects and processes are made of. pidfd_open: the supervisor looks whose. */
   PLAIN("memfd_create", RUN, A), PLAIN("ftruncate", RUN, A), PLAIN("eventfd2", RUN | THREADS, A), FCNTL(RUN, 1033 /* F_ADD_SEALS */), UNBLOCK(RUN),
   IF2("socketpair", RUN, A, IS(0, AF_UNIX), BASE(1, SOCK_SEQPACKET, SOCK_BITS)), IF2("socketpair", RUN, A, IS(0, AF_UNIX), BASE(1, SOCK_STREAM, SOCK_BITS)),
+  PLAIN("epoll_create1", RUN, A), PLAIN("epoll_ctl", RUN, A), PLAIN("epoll_wait", RUN, A), PLAIN("epoll_pwait", RUN, A),
+  PLAIN("timerfd_create", RUN, A), PLAIN("timerfd_settime", RUN, A), PLAIN("timerfd_gettime", RUN, A),
   PLAIN("pidfd_open", RUN, W), PLAIN("pidfd_send_signal", RUN, A), IF2("prctl", RUN, A, IS(0, PR_SET_PDEATHSIG), IS(1, SIGKILL)),
+  IF1("prctl", RUN, A, IS(0, PR_GET_TID_ADDRESS)),
   /* Files may be executed from memory only as they are on disk; PR_SET_MDWE keeps written memory from becoming code. */
   IF2("mmap", RUN, A, ONLY(2, PROT_READ | PROT_EXEC), BASE(3, MAP_PRIVATE, FILE_BITS)),
 
