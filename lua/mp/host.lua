@@ -222,9 +222,9 @@ local function supervise(pool, requests, answers)
     end
     if heap[1] then wait = heap[1][1] - now() end
     -- Shortly after something has happened something else will: by turns what is cheap to look at, before both are waited for.
-    if idle < 16 and waiting > 0 then attention:wait(2e-5)
-    elseif idle >= 16 then mp.wait({ requests, attention }, wait) end
-    local list = requests:get_many(256, 0)
+    if idle >= 16 then mp.wait({ requests, attention }, wait)
+    elseif waiting > 0 then attention:wait(2e-5) end
+    local list = requests:get_many(256, waiting == 0 and idle < 16 and 2e-5 or 0)
     if list then
       for i = 1, list.n do ops[list[i][1]](list[i]) end
       idle = 0
