@@ -86,7 +86,7 @@ describe("a queue", function()
     for i = 1, 20000 do list[i] = i end
     assert.equal(20000, q:put_many(list))
     assert.equal(20000, q:qsize())
-    local got = q:get_many(50000)
+    local got = q:get_many(math.huge) -- all that is there
     assert.equal(20000, got.n)
     for i = 1, 20000 do assert(got[i] == i) end
   end)

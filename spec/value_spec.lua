@@ -107,6 +107,8 @@ describe("a value", function()
   it("says what it is", function()
     assert(tostring(mp.Value("i", 7)):find "^mp%.Value i 7 0x")
     assert(tostring(mp.Value("?", true)):find "^mp%.Value %? true 0x")
+    assert(tostring(mp.Value("c", "A")):find "^mp%.Value c 'A' 0x")
+    assert(tostring(mp.Value("c", "\n")):find "^mp%.Value c 10 0x")
   end)
 
   it("has a lock that its own calls do not take", function()

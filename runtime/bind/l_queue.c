@@ -208,6 +208,7 @@ static int l_put_many (lua_State *L) {
 
 #define MANY_BYTES (64u * 1024u) /* first room for a batch */
 #define MANY_MOST 4096
+#define MANY_EVER 100000000 /* in one list: whoever wants more (math.huge) gets so many */
 
 /* Decodes messages of `bytes` into the table at the top from index `first` on; descriptors belong to the last one. */
 static void decode_batch (lua_State *L, struct mpl_parcel *all, const size_t *ends, int got, lua_Integer first, unsigned trust) {
@@ -228,7 +229,7 @@ static void decode_batch (lua_State *L, struct mpl_parcel *all, const size_t *en
 
 static int l_get_many (lua_State *L) {
   struct mpi_queue *q = check_queue(L);
-  lua_Integer max = mpl_checkint(L, 2, 1, 100000000);
+  lua_Integer max = lua_type(L, 2) == LUA_TNUMBER && lua_tonumber(L, 2) > MANY_EVER ? MANY_EVER : mpl_checkint(L, 2, 1, MANY_EVER);
   int64_t deadline = mpl_deadline(L, 3);
   int most = max < MANY_MOST ? (int)max : MANY_MOST;
   size_t *ends = lua_newuserdatauv(L, (size_t)most * sizeof *ends, 0);

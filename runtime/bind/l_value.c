@@ -220,6 +220,7 @@ static void describe (mp_object *o, char *text, size_t size) {
   mp_scalar v = mpi_cell_decode(cell(o)->code, mpi_cell_load(cell(o), 0));
   if (v.kind == 'f') (void)snprintf(text, size, "%c %.14g", cell(o)->code, v.f);
   else if (v.kind == '?') (void)snprintf(text, size, "? %s", v.i ? "true" : "false");
+  else if (v.kind == 'c' && v.i > ' ' && v.i < 127) (void)snprintf(text, size, "c '%c'", (int)v.i);
   else (void)snprintf(text, size, "%c %lld", cell(o)->code, (long long)v.i);
 }
 
