@@ -259,6 +259,26 @@ describe("grants", function()
     assert.equal("", cpath)
   end)
 
+  it("modules: tells what is wrong with one", function()
+    misuse({ "Process", "modules", "no module 'cjzon'" }, function() mp.Process { target = print, sandbox = { modules = { "cjzon" } } } end)
+    misuse({ "explain", "no module 'cjzon'" }, function() mp.sandbox.explain { modules = { "cjzon" } } end)
+    put(dir .. "/sandbox_spec_broken.lua", "error 'not today'")
+    local path <const> = package.path
+    package.path = dir .. "/?.lua;" .. path
+    local p, ok, e = confined(function() return 1 end, { modules = { "sandbox_spec_broken" } })
+    local in_pool, why = pcall(function()
+      local pool <close> = mp.Pool { processes = 1, sandbox = { modules = { "sandbox_spec_broken" } } }
+      return pool:apply(math.max, { 1 })
+    end)
+    package.path = path
+    assert.is_false(ok)
+    assert.equal(1, p.exitcode)
+    assert.equal("error", e.kind)
+    assert.matches("not today", e.message)
+    assert.is_false(in_pool)
+    assert.matches("not today", why.message)
+  end)
+
   it("net: connects to the listed port and to no other", function()
     local socket = require "socket"
     local yes, no = assert(socket.bind("127.0.0.1", 0)), assert(socket.bind("127.0.0.1", 0))

@@ -399,8 +399,9 @@ local function bury(pool, i, worker)
   local starting = state == STARTING
   if starting then
     pool.failed_starts = pool.failed_starts + 1
-    pool.start_error = pool.init_error or died_error(worker, process)
-    if not pool.init_error then
+    local own = process.error -- of what comes before the initializer: a module, say
+    pool.start_error = pool.init_error or own ~= nil and own.kind == "error" and own or died_error(worker, process)
+    if pool.start_error ~= pool.init_error and pool.start_error ~= own then
       pool.start_error.message = "the pool's initializer did not return: " .. pool.start_error.message
     end
   end

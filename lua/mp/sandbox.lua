@@ -61,6 +61,13 @@ end
 local KEYS <const> = { read = true, write = true, net = true, run = true, modules = true, on_violation = true, limits = true }
 local NET <const> = { connect = true, bind = true, dns = true }
 
+-- Is there something to load? Whether it loads is seen in the new process.
+local function is_module(name)
+  if package.loaded[name] ~= nil or package.preload[name] then return true end
+  return (package.searchpath(name, package.path) or package.searchpath(name, package.cpath) or
+    package.searchpath(name:match "^[^.]*", package.cpath)) ~= nil
+end
+
 -- policy and limits as a script writes them -> a plain one for core.jail_make. nil, nil: nothing was asked for.
 local function parse(policy, limits)
   local plain = {}
@@ -70,6 +77,9 @@ local function parse(policy, limits)
     known("sandbox", policy, KEYS)
     for _, key in ipairs { "read", "write", "run", "modules" } do
       if policy[key] ~= nil then plain[key] = list_of(key, policy[key], "string", key == "modules" and "names" or "paths") end
+    end
+    for _, name in ipairs(plain.modules or {}) do
+      if not is_module(name) then refuse("modules: no module '%s' in package.path and package.cpath", name) end
     end
     if policy.net ~= nil then
       known("net", policy.net, NET)

@@ -234,7 +234,7 @@ static int l_spawn_confined (lua_State *L) {
   away = t.confined ? mpi_away_get(with_jail + 1) : 0;
   rc = mpi_record_send(c->sock, MPI_REPORT_TASK, jail, jail_size, with_jail, 1 + away);
   if (rc == 0) rc = mpi_record_send(c->sock, MPI_REPORT_TASK, secret, size, fds, nfds);
-  if (rc != 0) {
+  if (rc != 0 && rc != MP_ECLOSED) { /* closed: it has ended already, and its report tells why */
     *slot = NULL;
     (void)mpi_child_signal(c, SIGKILL);
     (void)mpi_child_wait(c, MP_NEVER);
