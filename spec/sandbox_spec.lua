@@ -108,6 +108,28 @@ describe("a pure worker", function()
     assert(tostring(v[1]):find "not permitted")
   end)
 
+  it("tells the line also where mp, a module's object, a search or a finaliser is refused", function()
+    local function line_of(f, policy)
+      local p, ok, e = confined(f, policy or "pure")
+      assert.is_true(ok, tostring(e))
+      assert(#p.violations > 0)
+      for _, v in ipairs(p.violations) do assert(v.where:find "sandbox_spec.lua:%d+", ("%s %s has no line"):format(v.call, v.target)) end
+    end
+    line_of(function() return (pcall(mp.Queue)) end)
+    line_of(function() return (pcall(mp.Pool, 1)) end)
+    line_of(function()
+      local t = mp.Thread { target = print }
+      return (pcall(t.start, t))
+    end)
+    line_of(function() coroutine.wrap(function() io.open "/etc/passwd" end)() end)
+    line_of(function()
+      setmetatable({}, { __gc = function() io.open "/etc/passwd" end })
+      collectgarbage()
+    end)
+    line_of(function() package.searchpath("passwd", "/etc/?") end, { read = dir .. "/in" })
+    line_of(function() require "socket".tcp():connect("127.0.0.1", 80) end, { modules = { "socket" }, net = { connect = { 443 } } })
+  end)
+
   it("counts repeated refusals", function()
     local p = confined(function() for _ = 1, 5 do io.open "/etc/passwd" end end, "pure")
     assert.equal(1, #p.violations)

@@ -172,6 +172,16 @@ end
 
 -- ---- inside -----------------------------------------------------------------------------------
 
+-- What a worker that makes no objects of its own is refused by.
+local MAKERS <const> = { "Queue", "JoinableQueue", "SimpleQueue", "Pipe", "Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier",
+                         "Value", "Array", "Dict", "List", "Manager", "connect", "Fd" }
+
+local function note_all(t)
+  for k, f in pairs(t) do
+    if type(f) == "function" and type(k) == "string" and k:sub(1, 2) ~= "__" then t[k] = core.jail_noted(f) end
+  end
+end
+
 -- Takes from this state what a confined script has no use for, and lets the rest tell its line.
 local function restrict(has_files, has_run)
   local note = core.jail_noted
@@ -222,7 +232,15 @@ local function restrict(has_files, has_run)
     if not f then error(format("error loading module '%s' from file '%s':\n\t%s", name, file, problem), 0) end
     return f, file
   end or nil }
+  package.searchpath = note(package.searchpath, "read")
   _G.require = note(require)
+  for name, module in pairs(package.loaded) do -- C modules that were granted
+    if type(module) == "table" and core.jail_modules[name] then note_all(module) end
+  end
+  for _, class in ipairs(core.jail_classes) do
+    note_all(class)
+    if type(class.__index) == "table" and class.__index ~= class then note_all(class.__index) end
+  end
   if has_run then -- a zygote makes children of its owner, outside
     P.set_spawn(function(_, f) misuse("start", format("process %s cannot be spawned in a sandbox: start_method must be \"fork\" there", f.name)) end)
     P.set_start_method "fork"
@@ -230,12 +248,11 @@ local function restrict(has_files, has_run)
   end
   P.set_spawn(function(_, f) misuse("start", format("process %s cannot be started: a confined process has no processes of its own", f.name)) end)
   P.set_start_method "spawn"
-  for name, module in pairs(package.loaded) do -- C modules that were granted
-    if type(module) == "table" and core.jail_modules[name] then
-      for k, f in pairs(module) do
-        if type(f) == "function" then module[k] = note(f) end
-      end
-    end
+  core.thread_start = note(core.thread_start)
+  local pool = getmetatable(mp.Pool)
+  pool.__call = note(pool.__call)
+  for _, name in ipairs(MAKERS) do
+    if type(mp[name]) == "function" then mp[name] = note(mp[name]) end
   end
 end
 
@@ -253,11 +270,18 @@ function core.confine_state()
 end
 
 core.jail_modules = {}
+core.jail_classes = {} -- the metatables that these have made
 
 local function load_modules(list)
-  for _, name in ipairs(list or {}) do
+  if not list then return end
+  local registry, before = debug.getregistry(), {}
+  for k in pairs(registry) do before[k] = true end
+  for _, name in ipairs(list) do
     require(name)
     core.jail_modules[name] = true
+  end
+  for k, v in pairs(registry) do
+    if type(k) == "string" and not before[k] and type(v) == "table" and v ~= package.loaded then core.jail_classes[#core.jail_classes + 1] = v end
   end
 end
 
