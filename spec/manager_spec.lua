@@ -663,6 +663,32 @@ describe("a manager", function()
     end, 15))
   end)
 
+  it("serves the processes that the end of the program waits for", function()
+    local r = run.script([[
+      local mp = require "mp"
+      local m = mp.Manager{ address = "unix:" .. arg[1] .. "/socket" }
+      local d, go = m:dict{ n = 1 }, mp.Event()
+      mp.Process{ target = function()
+        go:wait(0.1) -- nobody sets it: the main program ends meanwhile
+        d.n = d.n + 1
+        print(d.n, m.address ~= nil)
+      end }:start()
+    ]], { run.tmpdir() })
+    assert.equal("2\ttrue\n", r.both)
+  end)
+
+  it("cannot be called by a confined process, which is told so", function()
+    local m <close> = mp.Manager()
+    local d = m:dict { n = 1 }
+    local p = mp.Process { target = function() return pcall(function() return d.n end) end, sandbox = "pure" }
+    p:start()
+    local ok, e = p:result(20 * slow)
+    assert.is_false(ok)
+    assert.matches("a manager cannot be called from here", e)
+    assert.equal(1, d.n) -- it goes on, and takes data only
+    failing("encode", m.register, m, "x", function() end)
+  end)
+
   it("lets a waiting call be interrupted, and goes on", function()
     local r = run.script([[
       local mp = require "mp"

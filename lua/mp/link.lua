@@ -229,6 +229,7 @@ function L.open_gate(m, f, address, key)
     args = { { manager = m, address = address, key = key, alive = f.server.alive, told = told } },
   }
   gate:start()
+  core.process_serves(gate)
   core.process_fields(gate).args = nil -- the key is in there, too
   told:close()
   local answer = ready:recv()

@@ -49,7 +49,8 @@ end
 
 local function connect(s)
   if not alive(s) then lost(s) end
-  local reply, ours = mp.Pipe(false)
+  local ok, reply, ours = pcall(mp.Pipe, false)
+  if not ok then error(format("%sa manager cannot be called from here: %s", core.where(), reply), 0) end -- confined, or out of descriptors
   local theirs, held = core.pipe_pair()
   put(s, { 0, 0, "connect", ours, theirs })
   ours:close()
@@ -530,6 +531,7 @@ function M.new(o)
     args = { { requests = requests, alive = alive_w, alive_here = alive_r, told = told, initializer = o.initializer, name = name } },
   }
   process:start()
+  core.process_serves(process)
   core.process_fields(process).args = nil -- or this would keep the queue, and so the connection, for as long as the server runs
   told:close()
   alive_w:close()

@@ -169,6 +169,12 @@ static int l_expect_children (lua_State *L) {
   return 0;
 }
 
+/* process_serves(process): others need it, so it is ended after them */
+static int l_serves (lua_State *L) {
+  check_child(L)->daemon = 2;
+  return 0;
+}
+
 static int l_zygote (lua_State *L) {
   lua_pushinteger(L, mpi_spawn_zygote());
   return 1;
@@ -388,6 +394,7 @@ static const luaL_Reg functions[] = {
   {"thread_count", l_thread_count}, {"program", l_program},
   {"error_new", l_error_new},     {"process_spawn", l_spawn},
   {"next_number", l_next_number}, {"in_thread", l_in_thread},
+  {"process_serves", l_serves},
   {"environment", mpl_environment}, {"zygote", l_zygote},
   {"expect_children", l_expect_children},
   {NULL, NULL}};

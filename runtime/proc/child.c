@@ -360,7 +360,7 @@ static mpi_child *new_child (int daemon) {
   c->pidfd = c->sock = -1;
   c->owner = getpid();
   c->owner_tid = gettid();
-  c->daemon = daemon;
+  c->daemon = daemon != 0;
   return c;
 }
 
@@ -549,12 +549,18 @@ int mpi_child_signal (mpi_child *c, int sig) {
 
 /* ---- the end ---- */
 
+enum { OTHERS, DAEMONS, SERVERS }; /* as in c->daemon */
+
+static int concerns (const mpi_child *c, pid_t tid, int which) {
+  return (tid == 0 || c->owner_tid == tid) && c->daemon == which;
+}
+
 /* The next child that the rules are about, with a reference. */
-static mpi_child *first_child (pid_t tid, int daemons) {
+static mpi_child *first_child (pid_t tid, int which) {
   mpi_child *c;
   (void)pthread_mutex_lock(&lock);
   for (c = table; c != NULL; c = c->next)
-    if ((tid == 0 || c->owner_tid == tid) && (!daemons || c->daemon)) {
+    if (concerns(c, tid, which)) {
       mpi_child_retain(c);
       break;
     }
@@ -562,18 +568,18 @@ static mpi_child *first_child (pid_t tid, int daemons) {
   return c;
 }
 
-static void signal_all (pid_t tid, int daemons, int sig) {
+static void signal_all (pid_t tid, int which, int sig) {
   mpi_child *c;
   (void)pthread_mutex_lock(&lock);
   for (c = table; c != NULL; c = c->next)
-    if ((tid == 0 || c->owner_tid == tid) && (!daemons || c->daemon)) (void)mpi_pidfd_signal(c->pidfd, sig);
+    if (concerns(c, tid, which)) (void)mpi_pidfd_signal(c->pidfd, sig);
   (void)pthread_mutex_unlock(&lock);
 }
 
 /* Until they have ended or the deadline: 0 or MP_ETIMEDOUT. */
-static int join_all (pid_t tid, int daemons, int64_t deadline) {
+static int join_all (pid_t tid, int which, int64_t deadline) {
   mpi_child *c;
-  while ((c = first_child(tid, daemons)) != NULL) {
+  while ((c = first_child(tid, which)) != NULL) {
     int rc = mpi_child_wait(c, deadline);
     if (rc != 0 && rc != MP_EINTR && rc != MP_ETIMEDOUT) { /* cannot be waited for: forget it, it dies with us */
       (void)pthread_mutex_lock(&lock);
@@ -603,28 +609,32 @@ int64_t mpi_interrupt_deadline (int status) {
   return at + INTERRUPT_GRACE > now ? at + INTERRUPT_GRACE : now;
 }
 
+static void end_all (pid_t tid, int which) {
+  signal_all(tid, which, SIGTERM);
+  if (join_all(tid, which, mp_now() + DAEMON_GRACE) == 0) return;
+  signal_all(tid, which, SIGKILL);
+  (void)join_all(tid, which, MP_NEVER);
+}
+
 void mpi_exit_rules (int status, pid_t tid) {
   if (table == NULL) return;
   if (tid == 0) mpi_exiting = 1;
   mp_set_interrupt(exit_was_interrupted, NULL);
-  signal_all(tid, 1, SIGTERM);
-  if (join_all(tid, 1, mp_now() + DAEMON_GRACE) != 0) {
-    signal_all(tid, 1, SIGKILL);
-    (void)join_all(tid, 1, MP_NEVER);
-  }
+  end_all(tid, DAEMONS);
   for (;;) {
     int64_t deadline = mpi_interrupt_deadline(status);
     /* In short steps: that the program was interrupted is known as soon as one of the processes has seen it. */
     int64_t step = status == 0 ? MP_NEVER : mp_now() + 100 * MPI_NS_PER_MS;
-    int rc = join_all(tid, 0, deadline < step ? deadline : step);
+    int rc = join_all(tid, OTHERS, deadline < step ? deadline : step);
     if (rc == 0) break;
     if (rc == MP_EINTR || (rc == MP_ETIMEDOUT && deadline <= mp_now())) {
       mp_set_interrupt(NULL, NULL);
-      signal_all(tid, 0, SIGKILL);
-      (void)join_all(tid, 0, MP_NEVER);
+      signal_all(tid, OTHERS, SIGKILL);
+      (void)join_all(tid, OTHERS, MP_NEVER);
       break;
     }
   }
+  end_all(tid, SERVERS);
   mp_set_interrupt(NULL, NULL);
 }
 

@@ -49,7 +49,7 @@ typedef struct mpi_child {
   int sock;        /* the report's, until the end; then -1 */
   pid_t owner;     /* whose child it is */
   pid_t owner_tid; /* which thread started it */
-  int daemon;
+  int daemon;      /* 2: a server of the others, which is ended when they have been joined */
   int ended;
   int exitcode; /* valid once ended: status, or minus the signal */
   int listed;   /* in the table */
