@@ -107,6 +107,7 @@ int mpi_fd_recv (int sock, void *data, size_t size, size_t *got, int *fds, int *
   int room = *nfds;
   int count = 0, resets = 0;
   ssize_t n;
+  *nfds = 0;
   msg.msg_iov = &iov;
   msg.msg_iovlen = 1;
   msg.msg_control = &control;

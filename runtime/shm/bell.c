@@ -3,35 +3,49 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/fd.h"
 
 #define MOST_RECORDS 4096 /* of a socket that a peer has been filling; its buffer holds fewer */
 
 /* A peer shares the open file and may have taken O_NONBLOCK away, so each call says itself that it does not wait. */
+int mpi_bell_say (int eventfd) {
+  static const uint64_t one = 1;
+  struct pollfd p = {eventfd, POLLOUT, 0};
+  if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)) return 0; /* full: it is readable */
+  return write(eventfd, &one, sizeof one) > 0;
+}
+
+int mpi_bell_take (int eventfd) {
+  uint64_t value;
+  struct iovec iov = {&value, sizeof value};
+  ssize_t n = preadv2(eventfd, &iov, 1, -1, RWF_NOWAIT);
+  if (n < 0 && errno != EAGAIN && errno != EINTR) { /* a kernel or filter that knows no preadv2 */
+    struct pollfd p = {eventfd, POLLIN, 0};
+    if (poll(&p, 1, 0) == 1) n = read(eventfd, &value, sizeof value);
+  }
+  return n > 0;
+}
+
+int mpi_bell_fits (int fd) {
+  struct stat st;
+  return mpi_fstat(fd, &st) == 0 && (st.st_mode & S_IFMT) == 0;
+}
+
 static int write_one (int fd) {
   static const uint64_t one = 1;
-  struct pollfd p = {fd, POLLOUT, 0};
   ssize_t n = send(fd, &one, sizeof one, MSG_DONTWAIT | MSG_NOSIGNAL);
-  if (n >= 0 || errno != ENOTSOCK) return n >= 0;
-  if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)) return 0; /* full: it is readable */
-  return write(fd, &one, sizeof one) > 0;
+  return n >= 0 || errno != ENOTSOCK ? n >= 0 : mpi_bell_say(fd);
 }
 
 static int read_one (int fd) {
   uint64_t value;
-  struct iovec iov = {&value, sizeof value};
   ssize_t n = recv(fd, &value, sizeof value, MSG_DONTWAIT);
-  if (n < 0 && errno == ENOTSOCK) {
-    n = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
-    if (n < 0 && errno != EAGAIN && errno != EINTR) { /* a kernel or filter that knows no preadv2 */
-      struct pollfd p = {fd, POLLIN, 0};
-      if (poll(&p, 1, 0) == 1) n = read(fd, &value, sizeof value);
-    }
-  }
-  return n > 0;
+  return n < 0 && errno == ENOTSOCK ? mpi_bell_take(fd) : n > 0;
 }
 
 void mpi_bell_ring (mpi_bell *b, struct mpi_bell_fds fds) {

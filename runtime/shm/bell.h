@@ -35,6 +35,14 @@ void mpi_bell_arm (mpi_bell *b, struct mpi_bell_fds fds, int ready);
 /* Makes an armed bell agree with the object, whatever was left behind. */
 void mpi_bell_settle (mpi_bell *b, struct mpi_bell_fds fds, int ready);
 
+/* May what arrived as a bell be one? An eventfd, or at least nothing that could block for long or raise SIGPIPE: files of that kind have no type in their
+** mode. */
+int mpi_bell_fits (int fd);
+
+/* The descriptor alone, if it is an eventfd: makes it readable, or takes what is there; neither waits. 1 or 0. */
+int mpi_bell_say (int eventfd);
+int mpi_bell_take (int eventfd);
+
 /* Before the commit that makes the object ready. */
 static inline void mpi_bell_ring_if_armed (mpi_bell *b, struct mpi_bell_fds fds) {
   if (__builtin_expect(mpi_load_relaxed(&b->word) == MPI_BELL_ARMED, 0)) mpi_bell_ring(b, fds);

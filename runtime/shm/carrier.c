@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "base/err.h"
 #include "base/fd.h"
@@ -90,6 +91,11 @@ void mpi_carrier_drop_all (int fd) {
   struct mpi_record rec;
   int n;
   for (n = 0; n < MOST && recv(fd, &rec, sizeof rec, MSG_DONTWAIT) >= 0; n++) {} /* records of any size, so that the socket is empty after */
+}
+
+int mpi_carrier_fits (int fd) {
+  struct stat st;
+  return mpi_fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
 int mpi_carrier_hung_up (int fd) {

@@ -35,6 +35,9 @@ void mpi_carrier_drop_stale (int fd, uint32_t count);      /* leading records of
 void mpi_carrier_drop_attempts (int fd, uint32_t attempt); /* leading records of attempts up to `attempt` */
 void mpi_carrier_drop_all (int fd);
 
+/* Is what arrived as an end of a carrier a socket? Calls on it then never wait, and raise no signal. */
+int mpi_carrier_fits (int fd);
+
 /* Has the other end gone (all copies of it)? 1 or 0. */
 int mpi_carrier_hung_up (int fd);
 

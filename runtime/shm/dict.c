@@ -137,9 +137,9 @@ static int find (struct mpi_store *s, const struct mpi_item *key, uint64_t hash,
 }
 
 /* The value into the caller's buffer. */
-static int give (const struct view *v, void *buf, size_t room, size_t *size) {
+static int give (struct mpi_store *s, const struct view *v, void *buf, size_t room, size_t *size) {
   *size = v->vsize;
-  if (v->vsize > room) return MP_E2BIG;
+  if (v->vsize > room) return mpi_seg_holds(&s->o.seg, v->vsize) ? MP_E2BIG : mpi_undo_corrupt(s);
   memcpy(buf, v->r->bytes + v->ksize, v->vsize);
   return 0;
 }
@@ -179,12 +179,13 @@ static int rebuild (struct mpi_store *s, uint64_t count) {
   memset(slot, 0, cap * sizeof *slot);
   for (i = 0; i < t.cap; i++) {
     struct slot e;
-    uint64_t k;
+    uint64_t k, n;
     e.hash = mpi_peek(&t.slot[i].hash);
     e.record = mpi_peek(&t.slot[i].record);
     if (e.record <= DEAD) continue;
     if (++entries >= cap) return mpi_undo_corrupt(s); /* an empty slot must remain, or the next loop would not end */
-    for (k = e.hash & (cap - 1); slot[k].record != 0; k = (k + 1) & (cap - 1)) {}
+    for (k = e.hash & (cap - 1), n = 0; mpi_peek(&slot[k].record) != 0; k = (k + 1) & (cap - 1))
+      if (++n >= cap) return mpi_undo_corrupt(s); /* a peer fills what we have just cleared */
     slot[k] = e;
   }
   if (entries != word(s, COUNT)) return mpi_undo_corrupt(s);
@@ -284,7 +285,7 @@ int mpi_dict_get (mp_object *o, const struct mpi_item *key, void *buf, size_t ro
   uint64_t hash;
   int rc = begin(o, key, deadline, &f, &hash);
   if (rc != 0) return rc;
-  rc = f.v.r == NULL ? MP_EEMPTY : give(&f.v, buf, room, size);
+  rc = f.v.r == NULL ? MP_EEMPTY : give(store(o), &f.v, buf, room, size);
   mpi_store_leave(store(o)); /* nothing was logged */
   return rc;
 }
@@ -315,7 +316,7 @@ int mpi_dict_setdefault (mp_object *o, const struct mpi_item *key, const struct 
   if (rc == 0) rc = too_big(value);
   if (rc == 0) rc = begin(o, key, deadline, &f, &hash);
   if (rc != 0) return rc;
-  if (f.v.r != NULL) return finish(o, give(&f.v, buf, room, size));
+  if (f.v.r != NULL) return finish(o, give(s, &f.v, buf, room, size));
   rc = finish(o, insert(s, &f, key, hash, value));
   return rc == 0 ? 1 : rc;
 }
@@ -326,7 +327,7 @@ int mpi_dict_pop (mp_object *o, const struct mpi_item *key, void *buf, size_t ro
   uint64_t hash;
   int rc = begin(o, key, deadline, &f, &hash);
   if (rc != 0) return rc;
-  rc = f.v.r == NULL ? MP_EEMPTY : give(&f.v, buf, room, size);
+  rc = f.v.r == NULL ? MP_EEMPTY : give(s, &f.v, buf, room, size);
   if (rc == 0) rc = mpi_undo_end(s, erase(s, &f));
   if (rc == 0) shrink(s);
   mpi_store_leave(s);
@@ -407,7 +408,7 @@ int mpi_dict_snapshot (mp_object *o, void *buf, size_t room, size_t *size, uint6
   need += 8 * count;
   if (need > room) {
     *size = need;
-    return finish(o, MP_E2BIG);
+    return finish(o, mpi_seg_holds(&s->o.seg, need / 2) ? MP_E2BIG : mpi_undo_corrupt(s)); /* half: slots may be as large as what they name */
   }
   end = to + need;
   for (i = 0; i < t.cap && rc == 0; i++) {

@@ -1,7 +1,6 @@
 #include "shm/event.h"
 
 #include <limits.h>
-#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -23,12 +22,8 @@ struct event {
   int credit; /* whether spinning pays on this object */
 };
 
-/* What arrives as a bell must be an eventfd, or at least nothing that could block or raise SIGPIPE: files of that kind have no type
-** in their mode. */
 static int attach (mp_object *o) {
-  struct stat st;
-  if (mpi_fstat(o->fds[1], &st) != 0 || (st.st_mode & S_IFMT) != 0) return mpi_fail(MP_ECORRUPT, "an event that arrived is not one");
-  return 0;
+  return mpi_bell_fits(o->fds[1]) ? 0 : mpi_fail(MP_ECORRUPT, "an event that arrived is not one");
 }
 
 const struct mpi_type mpi_type_event = {.type = MPI_T_EVENT, .name = "Event", .size = sizeof(struct event), .nfds = 2, .attach = attach};

@@ -76,6 +76,7 @@ static uint64_t pop_free (struct mpi_store *s, unsigned cls, uint64_t *dirty) {
   if (off == 0) return 0;
   if (!is_chunk(s, off)) return (void)mpi_undo_corrupt(s), 0;
   h = *chunk_at(s, off);
+  mpi_compiler_barrier(); /* a copy: not read from shared memory again */
   if (h.kind != FREE || h.cls != cls || h.length != run_length(cls) || !mpi_store_inside(s, off, h.length * MPI_CHUNK))
     return (void)mpi_undo_corrupt(s), 0;
   mpi_put(s, &s->root->runs[cls], h.free);
@@ -175,6 +176,7 @@ static uint64_t alloc_small (struct mpi_store *s, unsigned cls) {
   if (!is_chunk(s, off)) return (void)mpi_undo_corrupt(s), 0;
   c = chunk_at(s, off);
   h = *c;
+  mpi_compiler_barrier();
   if (h.kind != SMALL || h.cls != cls || h.used >= most || h.bump > most) return (void)mpi_undo_corrupt(s), 0;
   if (h.free != 0) {
     uint64_t *first;
@@ -235,6 +237,7 @@ void mpi_heap_free (struct mpi_store *s, uint64_t off) {
   if (s->err != 0) return;
   if (!is_chunk(s, chunk)) return (void)mpi_undo_corrupt(s);
   h = *chunk_at(s, chunk);
+  mpi_compiler_barrier();
   if (h.kind == SMALL && h.cls < MPI_SMALL_CLASSES) {
     free_small(s, chunk, &h, off);
   } else if (h.kind == RUN && off == chunk + HEADER && h.cls < MPI_RUN_CLASSES && h.length == run_length((unsigned)h.cls) &&

@@ -84,9 +84,9 @@ static int position (const struct array *a, int64_t at) {
   return mpi_fail(MP_ERANGE, "position %lld is out of range (the list has %llu items)", (long long)at, (unsigned long long)a->count);
 }
 
-static int give (const struct view *v, void *buf, size_t room, size_t *size) {
+static int give (struct mpi_store *s, const struct view *v, void *buf, size_t room, size_t *size) {
   *size = v->size;
-  if (v->size > room) return MP_E2BIG;
+  if (v->size > room) return mpi_seg_holds(&s->o.seg, v->size) ? MP_E2BIG : mpi_undo_corrupt(s);
   memcpy(buf, v->r->bytes, v->size);
   return 0;
 }
@@ -146,8 +146,8 @@ static uint64_t *gap (struct mpi_store *s, const struct array *a, uint64_t i, ui
   while (cap < a->count + n) cap *= 2;
   off = new_slots(s, cap, &slot);
   if (off == 0) return NULL;
-  if (i != 0) memcpy(slot, a->slot, i * sizeof *slot);
-  if (behind != 0) memcpy(slot + i + n, a->slot + i, behind);
+  if (i != 0) memmove(slot, a->slot, i * sizeof *slot); /* apart, unless a peer has damaged the heap */
+  if (behind != 0) memmove(slot + i + n, a->slot + i, behind);
   publish(s, a, off, cap);
   return slot + i;
 }
@@ -165,7 +165,7 @@ static void shrink (struct mpi_store *s) {
   mpi_undo_begin(s);
   off = new_slots(s, cap, &slot);
   if (off != 0) {
-    memcpy(slot, a.slot, a.count * sizeof *slot);
+    memmove(slot, a.slot, a.count * sizeof *slot);
     publish(s, &a, off, cap);
   }
   (void)mpi_undo_end(s, s->err);
@@ -195,7 +195,7 @@ int mpi_list_get (mp_object *o, int64_t at, void *buf, size_t room, size_t *size
   if (rc != 0) return rc;
   rc = position(&a, at);
   if (rc == 0) rc = view_at(store(o), &a, (uint64_t)at - 1, &v);
-  if (rc == 0) rc = give(&v, buf, room, size);
+  if (rc == 0) rc = give(store(o), &v, buf, room, size);
   mpi_store_leave(store(o)); /* nothing was logged */
   return rc;
 }
@@ -303,7 +303,7 @@ int mpi_list_pop (mp_object *o, int64_t at, void *buf, size_t room, size_t *size
   if (at == 0) at = a.count == 0 ? 1 : (int64_t)a.count;
   rc = position(&a, at);
   if (rc == 0) rc = view_at(s, &a, (uint64_t)at - 1, &v);
-  if (rc == 0) rc = give(&v, buf, room, size);
+  if (rc == 0) rc = give(s, &v, buf, room, size);
   if (rc == 0) rc = erase(s, &a, (uint64_t)at - 1);
   rc = mpi_undo_end(s, rc);
   if (rc == 0) shrink(s);
@@ -393,7 +393,7 @@ int mpi_list_snapshot (mp_object *o, void *buf, size_t room, size_t *size, uint6
   *n = a.count;
   if (need > room || (slots != NULL && slots_room < a.count)) {
     *size = need;
-    return finish(o, MP_E2BIG);
+    return finish(o, mpi_seg_holds(&s->o.seg, need / 2) ? MP_E2BIG : mpi_undo_corrupt(s));
   }
   end = to + need;
   for (i = 0; i < a.count; i++) {

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "shm/carrier.h"
 
 #define RING_AT 64u /* of direction 0 (A sends); the other follows */
 #define AREA (MPI_PIPE_MOST * 2)
@@ -24,6 +25,8 @@ static int attach (struct mpi_object *o) {
   if ((side != MPI_PIPE_A && side != MPI_PIPE_B) || o->detail > 6 || o->nfds != 1 + 2 * (sends + receives) ||
       o->seg.size != MPI_PAGE + 2 * AREA)
     return mpi_fail(MP_ECORRUPT, "a pipe's end that arrived is malformed");
+  for (d = 1; d < o->nfds; d += 2)
+    if (!mpi_carrier_fits(o->fds[d]) || !mpi_bell_fits(o->fds[d + 1])) return mpi_fail(MP_ECORRUPT, "a pipe's end that arrived is malformed");
   for (d = 0; d < 2; d++) {
     struct mpi_ring *r = d == out ? &p->out : &p->in;
     if (d == out ? !sends : !receives) continue;

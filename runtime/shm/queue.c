@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "shm/carrier.h"
 
 #define RING_AT 64u
 #define HANDS_AT MPI_PAGE /* with redelivery: struct mpi_hands_shared, then the seats; then the data */
@@ -19,7 +20,7 @@ static int attach (struct mpi_object *o) {
   struct mpi_ring_shared *s = mpi_seg_at(&o->seg, RING_AT);
   uint32_t kind = s->reserved & REDELIVER;
   int rc;
-  if (o->seg.size < data_at(kind) + MPI_PAGE) return mpi_fail(MP_ECORRUPT, "a queue that arrived is malformed");
+  if (o->seg.size < data_at(kind) + MPI_PAGE || !mpi_carrier_fits(o->fds[1]) || !mpi_carrier_fits(o->fds[2]) || !mpi_bell_fits(o->fds[3])) return mpi_fail(MP_ECORRUPT, "a queue that arrived is malformed");
   rc = mpi_ring_attach(&q->ring, s, &o->seg, data_at(kind), o->seg.size - data_at(kind));
   if (rc != 0) return rc;
   q->ring.send_fd = o->fds[1];

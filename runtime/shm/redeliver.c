@@ -113,6 +113,7 @@ static int copy_out (const struct mpi_hands *h, const struct record *rec, struct
   const struct mpi_ring *r = h->r;
   int rc;
   if (rec->size > sink->room) {
+    if (!believable(r, rec->size)) return mpi_fail(MP_ECORRUPT, "a message's length is impossible");
     sink->size = rec->size;
     return MP_E2BIG;
   }

@@ -216,10 +216,9 @@ static int append (const struct mpi_ring *r, struct place *p, const struct mpi_m
 
 /* Wakes a pipe's sleeping receiver, which polls; as mpi_waitq_wake, and for the same reasons in this order. */
 static void wake_poller (const struct mpi_ring *r, mpi_waitq *w, int fd, int as_record) {
-  static const uint64_t one = 1;
   uint32_t seen = mpi_load(&w->sleepers);
   if (as_record) (void)mpi_carrier_send(fd, MPI_REC_SPACE, 0, 0, NULL, 0);
-  else (void)!write(fd, &one, sizeof one);
+  else (void)mpi_bell_say(fd);
   (void)mpi_cas(&w->sleepers, &seen, seen & ~1u);
   (void)r;
 }
@@ -424,9 +423,8 @@ int mpi_ring_put (struct mpi_ring *r, const struct mpi_msg *msgs, int n, int *do
   int i, rc, turns = 0;
   *done = 0;
   for (i = 0; i < n; i++)
-    if (msgs[i].size > r->maxbytes && (!r->polls || msgs[i].size > (uint64_t)r->units * MPI_RING_UNIT / 2 - 64))
-      return mpi_fail(MP_E2BIG, "a message of %zu bytes is larger than the limit of %llu", msgs[i].size,
-                      (unsigned long long)(r->polls ? (uint64_t)r->units * MPI_RING_UNIT / 2 - 64 : r->maxbytes));
+    if (msgs[i].size > size_limit(r))
+      return mpi_fail(MP_E2BIG, "a message of %zu bytes is larger than the limit of %llu", msgs[i].size, (unsigned long long)size_limit(r));
   if (r->polls && reader_gone(r, 0)) return MP_ECLOSED;
   for (;;) {
     int inherited;
@@ -529,6 +527,7 @@ static int take (const struct mpi_ring *r, struct batch *b, struct mpi_sink *sin
     if (need > r->units - off) return mpi_fail(MP_ECORRUPT, "a message's length is impossible");
     if (h.size > sink->room - sink->size) {
       if (!first) return 0; /* just the batch is full */
+      if (!believable(r, h.size)) return mpi_fail(MP_ECORRUPT, "a message's length is impossible");
       sink->size = h.size;
       return MP_E2BIG;
     }
@@ -633,7 +632,6 @@ static int get_quick (const struct mpi_ring *r, struct mpi_sink *sink) {
 /* Puts the bell right: what is not armed is only the receivers' alarm clock, and is emptied. */
 void mpi_ring_settle_bell (struct mpi_ring *r, int only_if_quiet) {
   struct mpi_ring_shared *s = r->s;
-  uint64_t value;
   int ready;
   if (mpi_latch_lock(&s->put_latch, 0) < 0) return;
   ready = can_get(r);
@@ -641,7 +639,7 @@ void mpi_ring_settle_bell (struct mpi_ring *r, int only_if_quiet) {
     if (!ready) mpi_bell_silence(&s->bell, bell_fds(r));
     if (!only_if_quiet) mpi_bell_settle(&s->bell, bell_fds(r), ready);
   } else if (r->polls) {
-    (void)!read(r->bell_fd, &value, sizeof value);
+    (void)mpi_bell_take(r->bell_fd);
   }
   mpi_latch_unlock(&s->put_latch);
 }

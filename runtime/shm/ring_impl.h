@@ -35,6 +35,16 @@ static inline uint64_t units_for (const struct mpi_ring *r, size_t size, int nfd
   return (size + MPI_RING_HEADER + (r->owned ? 8u : 0u) + (nfds > 0 ? 8u : 0u) + MPI_RING_UNIT - 1) / MPI_RING_UNIT;
 }
 
+/* The most that a put takes. */
+static inline uint64_t size_limit (const struct mpi_ring *r) {
+  return r->polls ? (uint64_t)r->units * MPI_RING_UNIT / 2 - 64 : r->maxbytes;
+}
+
+/* A caller makes room for a message that is said to be this large: only if it could have been put, and has been written. */
+static inline int believable (const struct mpi_ring *r, uint32_t size) {
+  return size <= size_limit(r) && mpi_seg_holds(r->seg, size);
+}
+
 /* Waiting, for redeliver.c: bells and polls are the ring's. */
 int mpi_ring_spin (struct mpi_ring *r, int *credit, int (*ready) (void *ud), void *ud);
 /* Releases what lies before `head` (whose bytes add up to `out`); latch held. Each call moves the count by an odd number. */

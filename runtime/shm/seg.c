@@ -79,6 +79,22 @@ int mpi_seg_create (mpi_seg *s, int type, size_t size, uint32_t flags) {
   return 0;
 }
 
+/* Files of huge pages are memfds too, and raise SIGBUS when there are no huge pages left; they cannot be mapped from the second small page on. */
+static int has_small_pages (int fd, size_t size) {
+  void *p;
+  if (size < 65536) return 1; /* no huge page is so small */
+  p = mmap(NULL, MPI_PAGE, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, MPI_PAGE);
+  if (p == MAP_FAILED) return 0;
+  (void)munmap(p, MPI_PAGE);
+  return 1;
+}
+
+int mpi_seg_holds (const mpi_seg *s, uint64_t size) {
+  struct stat st;
+  if (size < (1u << 20)) return 1; /* not worth the call */
+  return mpi_fstat(s->fd, &st) != 0 || (uint64_t)st.st_blocks * 512 >= size;
+}
+
 static int read_header (int fd, struct mpi_seghdr *h) {
   struct stat st;
   int seals = fcntl(fd, F_GET_SEALS);
@@ -102,6 +118,7 @@ int mpi_seg_attach (mpi_seg *s, int fd, int type, uint32_t flags) {
   if (rc != 0) return rc;
   rc = read_header(fd, &h);
   if (rc != 0) return rc;
+  if (!has_small_pages(fd, (size_t)h.size)) return mpi_fail(MP_ECORRUPT, "a descriptor that arrived has no small pages");
   if (h.type != type || h.flags != flags) return mpi_fail(MP_ECORRUPT, "a shared object that arrived is of another type");
   s->fd = fd;
   s->flags = flags;

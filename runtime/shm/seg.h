@@ -65,6 +65,9 @@ static inline mpi_a32 *mpi_seg_word (const mpi_seg *s, unsigned off) {
   return (mpi_a32 *)(void *)(s->base + off);
 }
 
+/* May a claim that `size` bytes lie in the segment be true? Looks how much of the file exists: who claims to have written so much must have. */
+int mpi_seg_holds (const mpi_seg *s, uint64_t size);
+
 /* Gives the pages wholly inside [off, off + length) back to the system; they read as zero. Never fails visibly. */
 void mpi_seg_punch (const mpi_seg *s, size_t off, size_t length);
 

@@ -114,6 +114,7 @@ static int rollback (struct mpi_store *s) {
     uint64_t padded;
     if (at > room || at % 8 != 0 || at < sizeof t) goto corrupt;
     memcpy(&t, s->rest + s->log_at + at - sizeof t, sizeof t);
+    mpi_compiler_barrier(); /* a copy */
     if (t.len == 0 || !restorable(s, t.off, t.len)) goto corrupt;
     padded = (t.len + 7) & ~(uint64_t)7;
     if (padded > at - sizeof t) goto corrupt;

@@ -102,7 +102,12 @@ static int64_t now_ns (void) {
 /* ---- the memory ---- */
 
 static struct segment *map_head (int fd) {
-  struct segment *h = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  struct segment *h;
+  off_t at = lseek(fd, 0, SEEK_CUR), end = at < 0 ? -1 : lseek(fd, 0, SEEK_END); /* fstat is refused to the confined */
+  if (end < 0) return NULL;
+  (void)lseek(fd, at, SEEK_SET);
+  if (end < (off_t)PAGE) return NULL;
+  h = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (h == MAP_FAILED) return NULL;
   if (h->magic == UINT64_C(0x31535047504d5f5f)) return h;
   (void)munmap(h, PAGE);
