@@ -81,6 +81,31 @@ describe("a spawned process", function()
     assert.equal("true\tx\tb\t42\t./own.lua;?.lua\n", r.out)
   end)
 
+  it("starts where there is no directory any more, no environment, no standard streams, few descriptors", function()
+    local dir = run.tmpdir()
+    local code = "local p = mp.Process{ start_method = 'spawn', target = function() return 42 end } p:start() os.exit(p:result())"
+    local program = run.quote(run.path) .. " -e " .. run.quote(code)
+    for name, command in pairs {
+      directory = ("mkdir %s/gone && cd %s/gone && rmdir %s/gone && %s"):format(dir, dir, dir, program),
+      environment = "env -i " .. (run.mode == "asan" and "ASAN_OPTIONS=\"$ASAN_OPTIONS\" " or "") .. program,
+      streams = program .. " <&- >&- 2>&-",
+      full = program .. " >/dev/full",
+      descriptors = "ulimit -n 16; " .. program,
+    } do
+      local r = run.command { "sh", "-c", command }
+      assert.equal(42, r.status, name .. ": " .. r.both)
+    end
+  end)
+
+  it("starts although the program's file is gone", function()
+    local copy = run.tmpdir() .. "/mprun"
+    assert(os.execute(("cp %s %s"):format(run.quote(run.path), copy)))
+    local r = run.command({ copy, "-" }, { stdin = ([[
+      os.remove "%s"
+      local p = mp.Process{ start_method = "spawn", target = function() return 42 end } p:start() print(p:result())]]):format(copy) })
+    assert.equal("42\n", r.both)
+  end)
+
   it("never runs the main script again, and needs no main guard", function()
     local r = run.script [[
       print "main"

@@ -207,6 +207,62 @@ describe("a function", function()
     assert.is_true(through(odd)(7))
   end)
 
+  it("may have as many upvalues as Lua allows", function()
+    local text = {}
+    for i = 1, 150 do text[#text + 1] = ("local a%d = %d"):format(i, i) end
+    text[#text + 1] = "return (function()"
+    for i = 1, 105 do text[#text + 1] = ("local b%d = %d"):format(i, 1000 * i) end
+    text[#text + 1] = "return function() return 0"
+    for i = 1, 150 do text[#text + 1] = "+ a" .. i end
+    for i = 1, 105 do text[#text + 1] = "+ b" .. i end
+    text[#text + 1] = "end end)()"
+    local f = assert(load(table.concat(text, " ")))()
+    assert.equal(255, debug.getinfo(f, "u").nups)
+    assert.equal(150 * 151 // 2 + 1000 * 105 * 106 // 2, through(f)())
+  end)
+
+  it("keeps what its code can do: jumps, variable arguments, loops at the limits, scopes that close, an _ENV of its own", function()
+    local function f(...)
+      local n, i, out = select("#", ...), 0, {}
+      ::top::
+      i = i + 1
+      if i < n then goto top end
+      for k = math.maxinteger - 1, math.maxinteger do out[#out + 1] = k end
+      for x = 1.0, 2 do out[#out + 1] = x end
+      do local _ <close> = setmetatable({}, { __close = function() out[#out + 1] = "closed" end }) end
+      do local _ENV <const> = { own = 7 } out[#out + 1] = own end -- luacheck: ignore
+      return i, out, ...
+    end
+    local a, b = table.pack(f(1, nil, nil)), table.pack(through(f)(1, nil, nil))
+    assert.same(a, b)
+    for k, v in ipairs(a[2]) do assert.equal(math.type(v), math.type(b[2][k])) end
+  end)
+
+  it("stripped of its names still has its upvalues in their places", function()
+    local f = assert(load "local k = 5 return function(x) return tostring(x + k) end")()
+    local g = load(string.dump(f, true))
+    for i = 1, 2 do debug.setupvalue(g, i, select(2, debug.getupvalue(f, i))) end
+    assert.equal("6", g(1))
+    assert.equal("6", through(g)(1))
+  end)
+
+  it("and what it holds may hold each other, through upvalues, keys and values", function()
+    local t, n = {}, 0
+    local function f() n = n + 1 return t end
+    local function g() n = n + 10 return f, n end
+    t.f, t[g], t.t = f, g, t
+    local r = through(t)
+    local h
+    for key, v in pairs(r) do
+      if type(key) == "function" then h = key assert.equal(key, v) end
+    end
+    assert.equal(r, r.f())
+    local same, sum = h()
+    assert.equal(r.f, same)
+    assert.equal(11, sum)
+    assert.equal(0, n)
+  end)
+
   it("sees the receiver's globals", function()
     local chunk = assert(load "return function() return transfer_spec_global end")
     local f = through(chunk())
@@ -479,6 +535,15 @@ describe("a class", function()
       refused(setmetatable({}, Endless))
       assert.same({ 1, { 2 } }, through { 1, { 2 } })
     end
+  end)
+
+  it("whose metamethods fail is sent all the same: they are not asked", function()
+    local function no() error "asked" end
+    local Touchy = { __name = "Touchy", __index = no, __pairs = no, __len = no, __eq = no, __newindex = no }
+    mp.register("Touchy", Touchy)
+    local r = through(setmetatable({ 1, 2, inner = { setmetatable({}, Touchy) } }, Touchy))
+    assert.equal(2, rawget(r, 2))
+    assert.equal(Touchy, getmetatable(rawget(r, "inner")[1]))
   end)
 
   it("whose dump changes a table that is being sent is refused", function()
