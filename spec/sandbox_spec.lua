@@ -487,6 +487,47 @@ describe("a pool of confined workers", function()
   end)
 end)
 
+-- Builds with fault points can be told that the kernel has less than it has.
+if run.mode == "asan" then
+  describe("on a kernel that lacks a part", function()
+    local script = [[
+      local mp = require "mp"
+      local grants = {
+        { "read", { read = "/usr/share" } }, { "write", { write = "/tmp" } }, { "run", { run = "/usr/bin/sort" } }, { "net", { net = { connect = { 443 } } } },
+        { "bind", { net = { bind = { 0 } } } }, { "dns", { net = { dns = true } } }, { "pure", "pure" }, { "threads", { limits = { threads = 1 } } },
+      }
+      for _, g in ipairs(grants) do
+        for _, how in ipairs { function() return mp.Process { target = print, sandbox = g[2] } end, function() return mp.sandbox.explain(g[2]) end } do
+          local ok, why = pcall(how)
+          print(g[1], ok and "made" or tostring(why):match "cannot be enforced.*" or tostring(why):match "this kernel.*" or why)
+        end
+      end
+    ]]
+
+    it("a policy that needs Landlock is refused with a sentence, and no other", function()
+      local out = run.script(script, {}, { env = { MP_LANDLOCK_ABI = "0" } }).out
+      for _, grant in ipairs { "read", "write", "run", "net", "bind", "dns" } do
+        assert.equal(2, select(2, out:gsub("%f[%w]" .. grant .. "\tcannot be enforced: this kernel has no Landlock", "")), out)
+      end
+      for _, grant in ipairs { "pure", "threads" } do assert.equal(2, select(2, out:gsub("%f[%w]" .. grant .. "\tmade", "")), out) end
+    end)
+
+    it("so is one for the network where Landlock knows files only", function()
+      local out = run.script(script, {}, { env = { MP_LANDLOCK_ABI = "3" } }).out
+      for _, grant in ipairs { "net", "bind", "dns" } do
+        assert.equal(2, select(2, out:gsub("%f[%w]" .. grant .. "\tcannot be enforced: [^\n]* version 3 and version 4 is needed", "")), out)
+      end
+      for _, grant in ipairs { "read", "write", "run", "pure" } do assert.equal(2, select(2, out:gsub("%f[%w]" .. grant .. "\tmade", "")), out) end
+    end)
+
+    it("without system-call filters there is no sandbox at all", function()
+      local out = run.script(script, {}, { env = { MP_NO_SECCOMP = "1" } }).out
+      assert.equal(16, select(2, out:gsub("no system%-call filters with notifications", "")), out)
+      assert.is_nil(out:find "made", out)
+    end)
+  end)
+end
+
 describe("mp.sandbox", function()
   it("available says what the kernel gives", function()
     local a = mp.sandbox.available()
@@ -523,6 +564,28 @@ describe("mp.sandbox", function()
     assert.equal("readable", text)
     assert(exec:find "not permitted", exec)
     misuse({ "sandbox.apply", "needs a supervisor" }, function() mp.sandbox.apply { limits = { wall = 1 } } end)
+  end)
+end)
+
+describe("after mp.sandbox.apply", function()
+  it("a process is trusted as before: it was its owner's, and is told apart from nobody", function()
+    local p = mp.Process { target = function() mp.sandbox.apply "pure" return function() return 7 end end, start_method = "fork" }
+    p:start()
+    assert.equal(7, p:result(20)())
+  end)
+
+  it("keeps its memory and its descriptors, and loses its environment", function()
+    local name = dir .. "/secret"
+    local p = mp.Process { target = function()
+      local f, before = assert(io.open(name)), "in memory"
+      mp.sandbox.apply "pure"
+      return f:read "a", before, os.getenv "LUA_PATH" or os.getenv "USER" or os.getenv "MPRUN", (select(2, io.open(name)))
+    end, start_method = "fork" }
+    p:start()
+    local text, before, env, why = p:result(20)
+    assert.same({ "secret", "in memory" }, { text, before })
+    assert.is_nil(env)
+    assert(why:find "not permitted", why)
   end)
 end)
 

@@ -312,7 +312,7 @@ function sandbox.available()
   local abi = core.landlock_abi()
   return {
     seccomp = core.seccomp_available(), landlock = abi > 0 and abi or false,
-    files = abi >= 3, net = abi >= 4, scope = abi >= 6, root = core.is_root(),
+    files = abi >= 3, net = abi >= 4, scope = abi >= 6, namespaces = core.jail_away(), root = core.is_root(),
     ok = core.seccomp_available(),
   }
 end
@@ -370,7 +370,7 @@ function sandbox.explain(policy)
   add(refused, files and "other files" or "all files", abi > 0 and "seccomp, " .. format("Landlock %d", abi) or "seccomp")
   if files then add(refused, "hiding names, sizes and dates of other files", "not enforced: they stay visible") end
   local net = plain.connect or plain.bind or plain.dns
-  add(refused, net and "other network" or "the network", net and landlock or "seccomp, a network namespace of its own")
+  add(refused, net and "other network" or "the network", net and landlock or core.jail_away() and "seccomp, an empty network namespace" or "seccomp")
   add(refused, plain.run and "other programs" or "programs and processes", plain.run and landlock or "seccomp")
   add(refused, "other processes, their memory and signals", abi >= 6 and "seccomp, Landlock, another user" or "seccomp")
   add(refused, "the caller's memory and descriptors", "spawned by a clean process")

@@ -465,6 +465,12 @@ static int l_jail_end (lua_State *L) {
   return 1;
 }
 
+static int l_jail_away (lua_State *L) { /* -> is there an empty network for confined processes? */
+  int fds[MPI_AWAY_FDS];
+  lua_pushboolean(L, mpi_away_get(fds) > 0);
+  return 1;
+}
+
 static int l_landlock_abi (lua_State *L) {
   lua_pushinteger(L, mpi_landlock_abi());
   return 1;
@@ -497,7 +503,7 @@ static const luaL_Reg functions[] = {
   {"jail_noted", l_jail_noted},     {"landlock_abi", l_landlock_abi},
   {"seccomp_available", l_seccomp}, {"is_root", l_is_root},
   {"own_program", l_own_program},   {"jail_end", l_jail_end},
-  {"jail_mark", l_jail_mark},       {"jail_marked", l_jail_marked},
+  {"jail_away", l_jail_away},       {"jail_mark", l_jail_mark},       {"jail_marked", l_jail_marked},
   {"jail_receive_report", l_jail_receive_report},
   {NULL, NULL}};
 

@@ -1,4 +1,5 @@
 /* The filter that libseccomp exports is run by an evaluator of our own and compared with the table's verdict. */
+#include "sandbox/jail.h"
 #include "sandbox/seccomp.h"
 
 #include <errno.h>
@@ -211,4 +212,19 @@ TEST("compiling again gives the same bytes") {
   CHECK_OK(mpi_filter_compile(MPI_F_ANY | MPI_F_RUN, MPI_FILTER_LISTENER, &b));
   CHECK_EQ(a.n, b.n);
   CHECK_MEM(a.insn, b.insn, a.n * sizeof a.insn[0]);
+}
+
+TEST("without notifications no policy can be had, and the sentence says so") {
+  struct mpi_policy p;
+  static struct mpi_jail jail;
+#if !defined(MP_FAULTS)
+  SKIP("needs a build with fault points");
+#endif
+  CHECK_EQ(mpi_filter_available(), 1);
+  CHECK(setenv("MP_NO_SECCOMP", "1", 1) == 0);
+  CHECK_ERR(mpi_filter_available(), MP_ENOSUP);
+  mpi_policy_init(&p);
+  CHECK_ERR(mpi_jail_make(&p, MPI_FILTER_LISTENER, &jail), MP_ENOSUP);
+  CHECK(strstr(mp_errmsg(), "no system-call filters with notifications") != NULL);
+  CHECK_OK(mpi_jail_make(&p, MPI_FILTER_NONE, &jail)); /* limits alone need none */
 }
