@@ -31,7 +31,7 @@ local function seconds(key, v)
 end
 
 local function count(key, v)
-  local n = math.tointeger(v)
+  local n = type(v) == "number" and math.tointeger(v)
   if not n or n < 0 or n > 1e6 then refuse("limits.%s: a count from 0 on expected", key) end
   return n
 end
@@ -41,10 +41,13 @@ local LIMITS <const> = { memory = size, output = size, cpu = seconds, wall = sec
 local function list_of(key, v, kind, what)
   if type(v) == kind then v = { v } end
   if type(v) ~= "table" then refuse("%s: a list of %s expected, got %s", key, what, type(v)) end
-  local list = {}
+  local list, one, n = {}, what:gsub("s$", ""), 0
+  for _ in pairs(v) do n = n + 1 end
   for k, x in pairs(v) do
-    if math.type(k) ~= "integer" or k < 1 or k > #v then refuse("%s: a list of %s expected; it has the key %s", key, what, tostring(k)) end
-    if type(x) ~= kind then refuse("%s[%d]: %s expected, got %s", key, k, what, type(x)) end
+    if math.type(k) ~= "integer" or k < 1 then refuse("%s: a list of %s expected; it has the key %s", key, what, tostring(k)) end
+    if k > n then refuse("%s: a list of %s expected; it has a hole before [%d]", key, what, k) end
+    if type(x) ~= kind then refuse("%s[%d]: a %s expected, got %s", key, k, one, type(x)) end
+    if kind == "string" and x:find("\0", 1, true) then refuse("%s[%d]: a %s with a zero byte in it", key, k, one) end
     if kind == "number" and not math.tointeger(x) then refuse("%s[%d]: a port expected, got %s", key, k, x) end
     list[k] = kind == "number" and math.tointeger(x) or x
   end
