@@ -564,6 +564,21 @@ describe("SIGINT in mprun", function()
     assert.equal("false\tinterrupted!\ntrue\t\t1000\ntrue\tr\t7\ntrue\n", text)
   end)
 
+  it("comes behind a finalizer that waits, which sleeps on", function()
+    local text = interrupted([[
+      print(pcall(function()
+        setmetatable({}, { __gc = function()
+          local used = os.clock()
+          ready()
+          mp.sleep(1)
+          print(os.clock() - used < 0.3)
+        end })
+        collectgarbage()
+        while true do end
+      end))]])
+    assert.equal("true\nfalse\tinterrupted!\n", text)
+  end)
+
   it("comes to one error when it comes twice at once", function()
     local text, status = interrupted([[
       local ok, message = pcall(function() ready() while true do end end)

@@ -383,6 +383,7 @@ static _Thread_local struct {
   lua_State *main;
   lua_Hook hook;
   int mask;
+  lua_Hook deaf; /* not NULL: this hook cannot run before the next wait is over */
 } entered;
 
 static int hook_is_new (void *ud) {
@@ -396,6 +397,11 @@ void mpl_enter (lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   entered.main = lua_tothread(L, -1);
   lua_pop(L, 1);
+  if (entered.deaf != NULL) {
+    int still = lua_gethook(entered.main) == entered.deaf;
+    entered.deaf = NULL;
+    if (still) return;
+  }
   entered.hook = lua_gethook(entered.main);
   entered.mask = lua_gethookmask(entered.main);
   if (entered.hook != NULL && (entered.mask & LUA_MASKCALL) && (entered.mask & LUA_MASKRET)) entered.hook = NULL;
@@ -417,6 +423,18 @@ void mpl_interrupted (lua_State *L) {
   __builtin_unreachable();
 }
 
+/* In a finalizer or a hook no hooks run. */
+static int hooks_are_off (lua_State *L) {
+  lua_Debug ar;
+  int level;
+  for (level = 0; level < 1000 && lua_getstack(L, level, &ar); level++) {
+    if (!lua_getinfo(L, "n", &ar)) break;
+    if (strcmp(ar.namewhat, "hook") == 0) return 1;
+    if (ar.name != NULL && strcmp(ar.name, "__gc") == 0 && strcmp(ar.namewhat, "metamethod") == 0) return 1;
+  }
+  return 0;
+}
+
 void mpl_interrupt (lua_State *L) {
   lua_State *m;
   mpi_note_interrupt();
@@ -428,6 +446,10 @@ void mpl_interrupt (lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   m = lua_tothread(L, -1);
   lua_pop(L, 1);
+  if (lua_gethook(m) != NULL && hook_is_new(NULL) && hooks_are_off(L)) { /* it will run behind the finalizer, which waits to its end */
+    entered.deaf = lua_gethook(m);
+    return;
+  }
   /* In a coroutine, under an interpreter whose handler knows only the main state: raise for it, and take its hook away, as it
   ** would have done itself. */
   if (m != L && lua_gethook(m) != NULL && hook_is_new(NULL)) {

@@ -85,7 +85,7 @@ static inline int64_t mpl_deadline (lua_State *L, int arg) {
 /* Interruption (core calls give MP_EINTR when the Lua state's hook has been set by a signal handler). */
 void mpl_enter (lua_State *L);
 void mpl_leave (void);
-void mpl_interrupt (lua_State *L); /* lets the pending hook raise; returns if it does not */
+void mpl_interrupt (lua_State *L); /* lets the pending hook raise; returns if it does not. In a finalizer it cannot: the next wait is deaf then */
 void mpl_interrupted (lua_State *L) __attribute__((noreturn)); /* raises "interrupted!", without a place, so that it can be compared */
 #define MPL_WAIT(L, rc, call)           \
   do {                                  \
