@@ -53,6 +53,7 @@ struct mpl_encoding {
   const char *root;          /* what the value is called in paths: "args"; NULL: nothing */
   struct mpl_bodies *bodies; /* or NULL */
   unsigned flags;            /* MPL_DATA_ONLY, MPL_ONE_RECORD */
+  int index;                 /* not 0: the value is that one of a list: "[3]" in paths */
 };
 void mpl_encode_as (lua_State *L, int idx, struct mpl_parcel *p, const struct mpl_encoding *how);
 

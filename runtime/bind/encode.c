@@ -983,6 +983,7 @@ static void find_path (struct enc *e, struct path *p) {
   p->used = 0;
   p->text[0] = '\0';
   if (e->how->root != NULL) add(p, "%s", e->how->root);
+  if (e->how->index != 0) add(p, "[%d]", e->how->index);
   for (i = 0; i < e->depth; i++) {
     const struct mpl_frame *f = &e->v->frames[i];
     if (e->depth > 40 && i == 16) {

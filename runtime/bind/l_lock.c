@@ -102,7 +102,7 @@ static int release_at (lua_State *L, int arg) {
 
 static int l_acquire (lua_State *L) {
   mp_object *o = check_lock(L, 1);
-  int64_t deadline = mpl_deadline(L, 2);
+  int64_t deadline = lua_gettop(L) == 1 ? MP_NEVER : mpl_deadline(L, 2);
   int rc = mp_lock_acquire(o, 0); /* a poll asks nobody whether it is interrupted */
   if (rc == MP_ETIMEDOUT && deadline != 0) MPL_WAIT(L, rc, mp_lock_acquire(o, deadline));
   return mpl_result(L, "acquire", rc);

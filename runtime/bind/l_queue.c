@@ -149,9 +149,7 @@ static void encode_list (lua_State *L, const struct mpi_ring *r, int n, struct m
   at = lua_gettop(L) - 1;
   for (i = 0; i < n; i++) {
     struct mpl_parcel *p = mpl_parcel_out(L);
-    char root[32];
-    struct mpl_encoding how = {"put_many", root, NULL, MPL_ONE_RECORD};
-    (void)snprintf(root, sizeof root, "[%d]", i + 1);
+    struct mpl_encoding how = {"put_many", NULL, NULL, MPL_ONE_RECORD, i + 1};
     lua_geti(L, 2, i + 1);
     mpl_encode_as(L, -1, p, &how);
     mpl_ring_share(r, p->fds, p->nfds);
@@ -222,7 +220,7 @@ static void decode_batch (lua_State *L, struct mpl_parcel *all, const size_t *en
       one.fds_room = all->fds_room;
     }
     mpl_decode(L, &one, trust);
-    lua_seti(L, -2, first + i);
+    lua_rawseti(L, -2, first + i);
     start = ends[i];
   }
 }

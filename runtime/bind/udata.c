@@ -106,12 +106,24 @@ static void set_with_upvalues (lua_State *L, const luaL_Reg *list, int methods, 
 static const luaL_Reg access_meta[] = {{"__index", l_index}, {"__newindex", l_newindex}, {NULL, NULL}};
 static const luaL_Reg unknown_meta[] = {{"__index", l_unknown}, {NULL, NULL}};
 
+/* As luaL_newmetatable, with room to spare: the names in it hardly ever share a place, so that a method is found at the first look. */
+static void new_metatable (lua_State *L, const char *name) {
+  if (luaL_getmetatable(L, name) != LUA_TNIL) return;
+  lua_pop(L, 1);
+  lua_createtable(L, 0, 32);
+  lua_pushstring(L, name);
+  lua_setfield(L, -2, "__name");
+  lua_pushvalue(L, -1);
+  lua_setfield(L, LUA_REGISTRYINDEX, name);
+}
+
 void mpl_newtype (lua_State *L, const mpl_type *t) {
-  int methods;
-  lua_newtable(L);
+  int methods, n = 0;
+  while (t->methods != NULL && t->methods[n].name != NULL) n++;
+  lua_createtable(L, 0, 4 * n);
   methods = lua_gettop(L);
   if (t->methods != NULL) luaL_setfuncs(L, t->methods, 0);
-  (void)luaL_newmetatable(L, t->name);
+  new_metatable(L, t->name);
   set_with_upvalues(L, t->type != 0 ? object_meta : plain_meta, methods, t);
   set_with_upvalues(L, access_meta, methods, t);
   if (t->get == NULL) {

@@ -85,12 +85,57 @@ static int take (struct lock *l, int64_t deadline, unsigned depth) {
   return rc;
 }
 
-int mp_lock_acquire (mp_object *o, int64_t deadline) {
+/* The ways of nearly every call, step by step as mpi_mutex_lock and mpi_mutex_unlock go: the process has one thread, and the lock is free, or it is
+** the last one that was taken, once. 0: nothing has happened. */
+static inline int take_quick (struct lock *l) {
+  mpi_a32 *word = WORD(&l->o);
+  uint32_t none = 0, tid = mpi_self_.tid;
+  if (!__libc_single_threaded || tid == 0 || mpi_load_relaxed(&l->mine) != 0) return 0;
+  mpi_robust_pending(word);
+  if (__builtin_expect(!mpi_cas(word, &none, tid | mpi_lockword_mark(word)), 0)) {
+    mpi_robust_pending(NULL);
+    return 0;
+  }
+  MPI_POINT("mutex.lock.taken");
+  mpi_store_relaxed(&l->mine, tid);
+  mpi_robust_push(word);
+  mpi_robust_pending(NULL);
+  atomic_store_explicit(&l->o.refs, atomic_load_explicit(&l->o.refs, memory_order_relaxed) + 1, memory_order_relaxed);
+  l->depth = 1;
+  MPI_POINT("lock.acquire.taken");
+  mpi_store_relaxed(&shared_of(&l->o)->owner, (uint64_t)tid << 32 | own_pid());
+  return 1;
+}
+
+static inline int give_quick (struct lock *l) {
+  mpi_a32 *word = WORD(&l->o);
+  uint32_t tid = mpi_self_.tid;
+  int refs = atomic_load_explicit(&l->o.refs, memory_order_relaxed);
+  if (!__libc_single_threaded || tid == 0 || mpi_load_relaxed(&l->mine) != tid || (mpi_load(word) & MPI_LOCK_TID) != tid || l->depth != 1 ||
+      mpi_self_.head->list.next != mpi_robust_entry(word) || refs < 2)
+    return 0;
+  l->depth = 0;
+  MPI_POINT("lock.release.begin");
+  mpi_robust_pending(word);
+  mpi_robust_remove(word);
+  mpi_store_release(&l->mine, 0);
+  MPI_POINT("mutex.unlock.removed");
+  if (__builtin_expect((mpi_xchg(word, 0) & MPI_LOCK_WAITERS) != 0, 0)) mpi_lockword_wake(word);
+  mpi_robust_pending(NULL);
+  atomic_store_explicit(&l->o.refs, refs - 1, memory_order_relaxed);
+  return 1;
+}
+
+static __attribute__((noinline)) int acquire_slow (mp_object *o, int64_t deadline) {
   struct lock *l = (struct lock *)o;
   int rc = wrong_kind(o);
   if (rc != 0) return rc;
   if (mpi_mutex_held(WORD(o), &l->mine)) return already_held(l, deadline);
   return take(l, deadline, 1);
+}
+
+int mp_lock_acquire (mp_object *o, int64_t deadline) {
+  return __builtin_expect(mpi_is_lock(o) && take_quick((struct lock *)o), 1) ? 0 : acquire_slow(o, deadline);
 }
 
 static int not_mine (mp_object *o) {
@@ -100,7 +145,7 @@ static int not_mine (mp_object *o) {
   return mpi_fail(MP_ENOTOWNER, "the lock is held by process %d, not by this one", pid);
 }
 
-int mp_lock_release (mp_object *o) {
+static __attribute__((noinline)) int release_slow (mp_object *o) {
   struct lock *l = (struct lock *)o;
   int rc = wrong_kind(o);
   if (rc != 0) return rc;
@@ -111,6 +156,10 @@ int mp_lock_release (mp_object *o) {
   if (--l->depth > 0) return 0;
   MPI_POINT("lock.release.begin");
   return mpi_word_give_back(o, WORD(o), &l->mine);
+}
+
+int mp_lock_release (mp_object *o) {
+  return __builtin_expect(mpi_is_lock(o) && give_quick((struct lock *)o), 1) ? 0 : release_slow(o);
 }
 
 int mp_lock_held (mp_object *o) {

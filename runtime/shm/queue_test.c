@@ -170,6 +170,63 @@ static void against_model (uint64_t maxbytes, unsigned largest, int steps) {
   mp_release(q);
 }
 
+/* The same with batches: message number v is v % 37 + 4 bytes that begin with v. */
+static void batches_against_model (uint32_t maxsize, uint64_t maxbytes, unsigned longest, int steps) {
+  enum { MOST = 16 };
+  static unsigned char out[MOST][4096], in[MOST * 4096];
+  mp_object *q = new_queue(maxsize, maxbytes);
+  struct mpi_ring *r = mpi_queue_ring(q);
+  uint32_t first = 0, last = 0;
+  unsigned phase = 50;
+  int i;
+  for (i = 0; i < steps; i++) {
+    int n = (int)(test_random() % MOST) + 1, k;
+    if (i % 100 == 0) phase = (unsigned)(test_random() % 100);
+    if (test_random() % 100 < phase) {
+      struct mpi_msg msgs[MOST];
+      int done = -1, rc;
+      for (k = 0; k < n; k++) {
+        uint32_t v = last + (uint32_t)k;
+        memcpy(out[k], &v, sizeof v);
+        msgs[k] = (struct mpi_msg){out[k], v % longest + 4, NULL, 0};
+      }
+      rc = mpi_ring_put(r, msgs, n, &done, 0);
+      CHECK(done >= 0 && done <= n);
+      CHECK_EQ(rc, done == n ? 0 : MP_ETIMEDOUT);
+      last += (uint32_t)done;
+      if (maxsize != 0) CHECK(last - first <= maxsize);
+      if (maxsize != 0 && rc != 0 && maxbytes == 0) CHECK_EQ(last - first, maxsize);
+    } else {
+      struct mpi_sink sink = {0};
+      size_t ends[MOST], from = 0;
+      int fds[MPI_MAX_FDS], got = -1, rc;
+      sink.data = in;
+      sink.room = sizeof in;
+      sink.ends = ends;
+      sink.fds = fds;
+      rc = mpi_ring_get(r, &sink, n, &got, 0);
+      CHECK_EQ(rc, first == last ? MP_ETIMEDOUT : 0);
+      CHECK_EQ(got, last - first < (uint32_t)n ? (int)(last - first) : n);
+      for (k = 0; k < got; k++) {
+        uint32_t v;
+        CHECK_EQ(ends[k] - from, first % longest + 4);
+        memcpy(&v, in + from, sizeof v);
+        CHECK_EQ(v, first++);
+        from = ends[k];
+      }
+    }
+    CHECK_EQ(mp_queue_size(q), last - first);
+  }
+  mp_release(q);
+}
+
+TEST("batches of any number, put and got in other batches, keep their order and their counts", .limit = 60) {
+  batches_against_model(0, 0, 37, 20000);
+  batches_against_model(7, 0, 37, 20000);
+  batches_against_model(0, 2000, 200, 20000);
+  batches_against_model(20, 64 << 20, 4000, 10000);
+}
+
 TEST("whatever the sizes and backlogs, what comes out is what went in", .limit = 60) {
   against_model(3000, 1000, 60000);
   against_model(200, 200, 40000);
@@ -364,6 +421,35 @@ static void check_puts (void *arg, const char *point) {
 TEST("a putter killed anywhere leaves whole messages and a working queue", .limit = 60) {
   struct stage s = {new_queue(0, 0), NULL, 0, 0};
   CHECK_EQ(kill_at_points(put_points, 2, victim_puts, check_puts, &s), 6);
+}
+
+static void victim_puts_many (void *arg) {
+  struct stage *s = arg;
+  uint64_t v[8];
+  struct mpi_msg msgs[8];
+  int i, done;
+  for (i = 0; i < (int)s->put; i++) {
+    v[i] = 5 + (uint64_t)i;
+    msgs[i] = (struct mpi_msg){&v[i], sizeof v[i], NULL, 0};
+  }
+  CHECK_OK(mpi_ring_put(mpi_queue_ring(s->q), msgs, (int)s->put, &done, MP_NEVER));
+}
+
+static void check_puts_many (void *arg, const char *point) {
+  struct stage *s = arg;
+  uint64_t v, n = 0;
+  size_t size = sizeof v;
+  (void)point;
+  while (mp_queue_get(s->q, &v, &size, 0) == 0) CHECK_EQ(v, 5 + n++);
+  CHECK(n <= s->put);
+  put_int(s->q, 9);
+  CHECK_EQ(mp_queue_size(s->q), 1);
+  CHECK_EQ(get_int(s->q, soon(5)), 9);
+}
+
+TEST("a putter killed in a batch leaves its beginning, all of it, or nothing", .limit = 60) {
+  struct stage s = {new_queue(0, 0), NULL, 0, 0};
+  for (s.put = 1; s.put <= 5; s.put++) CHECK(kill_at_points(put_points, 2, victim_puts_many, check_puts_many, &s) >= 3);
 }
 
 static void victim_gets (void *arg) {

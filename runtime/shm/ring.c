@@ -29,6 +29,8 @@
 #define WINDOW_MOST (32u * 1024u * 1024u)
 #define WINDOW_MESSAGES 32u /* of the largest size of late */
 
+#define ALWAYS_INLINE static inline __attribute__((always_inline)) /* once for one message, which is the rule, once for many */
+
 #define UNITS_MAX (1u << 31)
 
 /* ---- making ---- */
@@ -286,25 +288,35 @@ static int put_some (const struct mpi_ring *r, const struct mpi_msg *msgs, int n
   return rc == 0 ? 1 : 0;
 }
 
-/* The short way of one small message that goes behind the last one, within the least window: nothing turns, grows or needs the getters' real
-** position. 1: it is in; 0: nothing happened, put_some decides. Latch held. */
-static int put_quick (const struct mpi_ring *r, const struct mpi_msg *m) {
+/* The short way of small messages that go behind the last one, within the least window: nothing turns, grows or needs the getters' real position.
+** How many are in; put_some looks at the next. Latch held. */
+ALWAYS_INLINE int put_quick (const struct mpi_ring *r, const struct mpi_msg *msgs, int n) {
   struct mpi_ring_shared *s = r->s;
-  struct place p = {0};
-  uint32_t t, need, slot;
+  struct place p = {0}, previous = {0};
+  uint64_t seen = mpi_load_relaxed(&s->bytes_seen);
+  uint32_t t, room;
+  int put = 0;
   p.tail = mpi_load_relaxed(&s->tail);
-  slot = count_of(p.tail) & 1;
+  if (r->owned || mpi_load_relaxed(&s->layout[count_of(p.tail) & 1]) != 0) return 0;
+  p.in = mpi_load_relaxed(&s->bytes_in[count_of(p.tail) & 1]);
   t = pos_of(p.tail);
-  if (m->size > WINDOW_BYTES / WINDOW_MESSAGES || m->nfds > 0 || r->owned || mpi_load_relaxed(&s->layout[slot]) != 0) return 0;
-  need = (uint32_t)units_for(r, m->size, 0);
-  if ((uint64_t)t + need > r->window) return 0; /* so it is inside, whatever a peer wrote */
-  p.in = mpi_load_relaxed(&s->bytes_in[slot]) + m->size;
-  if (p.in - mpi_load_relaxed(&s->bytes_seen) > r->maxbytes) return 0;
-  if (r->maxsize != 0 && count_of(p.tail) - count_of(mpi_load_relaxed(&s->head_seen)) >= r->maxsize) return 0;
-  write_record(r, t, m, 0);
-  p.tail = side_of(t + need, count_of(p.tail) + 1);
-  publish(r, &p);
-  return 1;
+  room = r->maxsize == 0 ? UINT32_MAX : r->maxsize + count_of(mpi_load_relaxed(&s->head_seen)) - count_of(p.tail);
+  if (room > r->maxsize && r->maxsize != 0) return 0; /* impossible numbers */
+  while (put < n) {
+    const struct mpi_msg *m = &msgs[put];
+    uint64_t need = units_for(r, m->size, 0);
+    if (m->size > WINDOW_BYTES / WINDOW_MESSAGES || m->nfds > 0 || t + need > r->window) break; /* so it is inside, whatever a peer wrote */
+    if (room-- == 0 || p.in + m->size - seen > r->maxbytes) break;
+    previous = p;
+    write_record(r, t, m, 0);
+    t += (uint32_t)need;
+    p.tail = side_of(t, count_of(p.tail) + 1);
+    p.in += m->size;
+    put++;
+  }
+  if (put > 0 && put % 2 == 0) publish(r, &previous); /* as in put_some */
+  if (put > 0) publish(r, &p);
+  return put;
 }
 
 struct fit_query {
@@ -432,7 +444,7 @@ int mpi_ring_put (struct mpi_ring *r, const struct mpi_msg *msgs, int n, int *do
     if (rc < 0) return rc;
     inherited = rc == MP_ABANDONED;
     if (mpi_load(&s->closed) != 0) rc = MP_ECLOSED;
-    else if (n == 1 && put_quick(r, msgs)) rc = 0, *done = 1;
+    else if ((i = n == 1 ? put_quick(r, msgs, 1) : put_quick(r, msgs + *done, n - *done)) > 0) rc = 0, *done += i;
     else rc = put_some(r, msgs + *done, n - *done, done);
     mpi_latch_unlock(&s->put_latch);
     if (inherited) mpi_ring_tidy(r);
@@ -602,31 +614,53 @@ static int get_some (struct mpi_ring *r, struct mpi_sink *sink, int max, int *go
   return rc < 0 && *got == 0 ? rc : 0;
 }
 
-/* The short way of one plain message; as put_quick. Latch held. */
-static int get_quick (const struct mpi_ring *r, struct mpi_sink *sink) {
+/* The short way of plain messages; as put_quick. How many were got; get_some looks at the next if there is none. Latch held. */
+ALWAYS_INLINE int get_quick (const struct mpi_ring *r, struct mpi_sink *sink, int max) {
   struct mpi_ring_shared *s = r->s;
-  uint64_t head = mpi_load_relaxed(&s->head), tail = mpi_load_relaxed(&s->tail_seen), need;
-  uint32_t off = pos_of(head);
-  const char *at;
-  struct header h;
-  if (count_of(tail) == count_of(head)) {
-    tail = mpi_load_acquire(&s->tail);
-    mpi_store_relaxed(&s->tail_seen, tail);
-    if (count_of(tail) == count_of(head)) return 0;
+  struct batch b, previous;
+  int got = 0, skips = 0, again = 1;
+  if (r->owned || sink->accept != NULL || mpi_load(&s->closed) == 2) return 0;
+  b.head = mpi_load_relaxed(&s->head);
+  b.tail = mpi_load_relaxed(&s->tail_seen);
+  b.out = mpi_load_relaxed(&s->bytes_out[count_of(b.head) & 1]);
+  previous = b;
+  while (got < max) {
+    uint32_t off = pos_of(b.head);
+    struct header h;
+    const char *at;
+    uint64_t need;
+    if (count_of(b.tail) == count_of(b.head)) { /* as far as we knew */
+      if (!again) break;
+      again = 0;
+      refresh_tail(r, &b);
+      continue;
+    }
+    if (off >= r->units) break;
+    at = address(r, off);
+    memcpy(&h, at, sizeof h);
+    __asm__ __volatile__("" ::: "memory"); /* as in take */
+    if (h.flags & SKIP) {
+      if (h.size >= r->units || ++skips > SKIPS_MOST) break;
+      b.head = side_of(h.size, count_of(b.head));
+      continue;
+    }
+    need = units_for(r, h.size, 0);
+    if (h.flags != 0 || h.size > sink->room - sink->size || need > r->units - off) break;
+    skips = 0;
+    at += sizeof h;
+    if (h.size == 8) memcpy(sink->data + sink->size, at, 8);
+    else if (h.size > 0) memcpy(sink->data + sink->size, at, h.size);
+    sink->size += h.size;
+    if (sink->ends != NULL) sink->ends[got] = sink->size;
+    previous = b;
+    b.out += h.size;
+    b.head = side_of(off + (uint32_t)need, count_of(b.head) + 1);
+    got++;
   }
-  if (off >= r->units || r->owned || sink->accept != NULL || mpi_load(&s->closed) == 2) return 0;
-  at = address(r, off);
-  memcpy(&h, at, sizeof h);
-  __asm__ __volatile__("" ::: "memory"); /* as in take */
-  need = units_for(r, h.size, 0);
-  if (h.flags != 0 || h.size > sink->room || need > r->units - off) return 0;
-  at += sizeof h;
-  if (h.size == 8) memcpy(sink->data, at, 8);
-  else if (h.size > 0) memcpy(sink->data, at, h.size);
-  sink->size = h.size;
-  if (sink->ends != NULL) sink->ends[0] = h.size;
-  mpi_ring_commit_head(r, side_of(off + (uint32_t)need, count_of(head) + 1), mpi_load_relaxed(&s->bytes_out[count_of(head) & 1]) + h.size);
-  return 1;
+  if (got == 0) return 0;
+  if (got % 2 == 0) mpi_ring_commit_head(r, previous.head, previous.out);
+  mpi_ring_commit_head(r, b.head, b.out);
+  return got;
 }
 
 /* Puts the bell right: what is not armed is only the receivers' alarm clock, and is emptied. */
@@ -705,8 +739,8 @@ int mpi_ring_get (struct mpi_ring *r, struct mpi_sink *sink, int max, int *got, 
     rc = mpi_latch_lock(&s->get_latch, deadline);
     if (rc < 0) return rc;
     if (rc == MP_ABANDONED && r->recv_fd >= 0) mpi_carrier_drop_stale(r->recv_fd, count_of(mpi_load(&s->head)));
-    if (max == 1 && get_quick(r, sink)) rc = 0, *got = 1;
-    else rc = get_some(r, sink, max, got);
+    *got = max == 1 ? get_quick(r, sink, 1) : get_quick(r, sink, max);
+    rc = *got > 0 ? 0 : get_some(r, sink, max, got);
     mpi_latch_unlock(&s->get_latch);
     if (*got > 0) {
       if (__builtin_expect(mpi_load(&s->bell.word) == (MPI_BELL_ARMED | MPI_BELL_RUNG), 0) && !can_get(r)) mpi_ring_settle_bell(r, 1);
