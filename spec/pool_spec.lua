@@ -359,13 +359,13 @@ describe("a pool", function()
     collectgarbage()
     collectgarbage "stop"
     local before = descriptors()
-    do
+    for _ = 1, 5 do -- more than the few that may go meanwhile: of children that earlier cases dropped, reaped only now
       local pool <close> = mp.Pool(3)
       kept, result = pool, pool:apply_async(square, { 5 })
     end
     local after = descriptors()
     collectgarbage "restart"
-    assert.equal(before, after)
+    assert(after <= before, ("%d descriptors, %d before"):format(after, before))
     assert.equal(25, result:get())
     assert.same({}, kept:pids())
     assert.is_true(kept:join())
