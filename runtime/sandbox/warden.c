@@ -110,7 +110,7 @@ static void record (struct warden *w, struct mpi_violation *v, int fatal) {
 /* ---- notifications ---- */
 
 /* listen() without bind() would open a port that nobody granted, so we do it ourselves, on the socket that we looked at. */
-static int listen_for (struct warden *w, const uint64_t *args, int *error) {
+static int listen_for (struct warden *w, pid_t pid, const uint64_t *args, int *error) {
   union {
     struct sockaddr any;
     struct sockaddr_in in;
@@ -118,9 +118,11 @@ static int listen_for (struct warden *w, const uint64_t *args, int *error) {
   } a;
   socklen_t size = sizeof a;
   const struct mpi_ports *ports = &w->jail->policy.bind;
-  int fd = (int)syscall(SYS_pidfd_getfd, w->pidfd, (int)args[0], 0);
+  int caller = (int)syscall(SYS_pidfd_open, pid, 0); /* a thread has none of its own, and the process's descriptors */
+  int fd = (int)syscall(SYS_pidfd_getfd, caller >= 0 ? caller : w->pidfd, (int)args[0], 0);
   int port = 0, ok = 0;
   uint32_t i;
+  mpi_fd_close(&caller);
   *error = EPERM;
   if (fd < 0) return 0;
   memset(&a, 0, sizeof a);
@@ -188,7 +190,7 @@ static void judge (struct warden *w, const struct seccomp_notif *n, struct answe
     case MPI_CALL_NOSYS: a->error = ENOSYS; return;
     case MPI_CALL_WATCH:
       if (n->data.nr == SYS_listen) {
-        if (listen_for(w, c.args, &a->error)) return;
+        if (listen_for(w, c.pid, c.args, &a->error)) return;
       } else if (n->data.nr == SYS_pidfd_open) {
         a->go_on = is_ours(w, (pid_t)c.args[0]);
         a->error = ENOSYS;
@@ -369,21 +371,28 @@ static int children (pid_t *list) {
   return n;
 }
 
-/* What the child has started and left behind is ours now (we are a subreaper); what we had before is not. */
+static int had_before (const struct warden *w, pid_t pid) {
+  int k;
+  for (k = 0; k < w->nbefore; k++)
+    if (w->before[k] == pid) return 1;
+  return 0;
+}
+
+/* What the child has started and left behind is ours now (we are a subreaper); what we had before is not. All are killed before the first is
+** waited for: they may be starting others all the while, and whose parent dies comes to us at once. */
 static void end_the_rest (const struct warden *w) {
   pid_t list[MAX_CHILDREN];
-  int ended, i, k, n;
+  struct pollfd nobody = {-1, 0, 0};
+  int left, i, n, turns = 0;
   do {
-    ended = 0;
+    left = 0;
     n = children(list);
-    for (i = 0; i < n; i++) {
-      for (k = 0; k < w->nbefore && w->before[k] != list[i]; k++) continue;
-      if (k < w->nbefore) continue;
-      (void)kill(list[i], SIGKILL);
-      (void)waitpid(list[i], NULL, 0);
-      ended = 1;
-    }
-  } while (ended);
+    for (i = 0; i < n; i++)
+      if (!had_before(w, list[i])) (void)kill(list[i], SIGKILL), left++;
+    for (i = 0; i < n; i++)
+      if (!had_before(w, list[i])) (void)waitpid(list[i], NULL, WNOHANG);
+    if (left > 0) (void)poll(&nobody, 1, turns++ < 200 ? 0 : 1);
+  } while (left > 0);
 }
 
 static void note_the_end (struct warden *w, int status) {

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -328,6 +329,25 @@ static void tells (pid_t pid) {
   (void)open("/etc/passwd", O_RDONLY); /* the record has the number */
 }
 
+static void listens_in_a_child (void) {
+  struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  pid_t pid = fork();
+  int status = 0, s;
+  if (pid == 0) {
+    s = socket(AF_INET, SOCK_STREAM, 0);
+    _exit(s >= 0 && bind(s, (struct sockaddr *)&a, sizeof a) == 0 && listen(s, 4) == 0 ? 0 : 1);
+  }
+  if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0) _exit(1);
+}
+
+TEST("a process of its own listens on its own socket") {
+  mpi_policy_init(&policy);
+  CHECK_OK(mpi_policy_run(&policy, "/usr/bin/sort"));
+  CHECK_OK(mpi_policy_bind(&policy, 0));
+  CHECK_EQ(run(listens_in_a_child), 0);
+  CHECK_EQ(mpi_load(&report->n), 0);
+}
+
 static void leaves_something (void) {
   pid_t pid = fork();
   if (pid == 0) for (;;) (void)mp_sleep(MP_NEVER);
@@ -380,6 +400,23 @@ TEST("a fork bomb ends at the cap, and nothing of it is left", .limit = 30) {
   CHECK_EQ(run(bombs), 0);
   after = waitpid(-1, NULL, WNOHANG) < 0 ? errno : 0;
   CHECK_EQ(after, ECHILD);
+}
+
+static void bombs_on (void) { /* every one of them starts others, for as long as it lives */
+  int i;
+  for (i = 0; i < 20; i++)
+    if (fork() == 0) {
+      for (;;)
+        if (fork() == 0) (void)setsid();
+    }
+}
+
+TEST("nor is of one that goes on while it is ended", .limit = 30) {
+  mpi_policy_init(&policy);
+  CHECK_OK(mpi_policy_run(&policy, "/usr/bin/sort"));
+  (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+  (void)run(bombs_on);
+  CHECK_EQ(waitpid(-1, NULL, WNOHANG) < 0 ? errno : 0, ECHILD);
 }
 
 static void *sleeps_on (void *arg) {
