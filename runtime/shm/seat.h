@@ -47,7 +47,7 @@ int mpi_seat_take (struct mpi_seats *s, int i);
 /* Takes the first free one below `limit`; gives its number. */
 int mpi_seat_find (struct mpi_seats *s, int limit);
 int mpi_seat_mine (const struct mpi_seats *s, int i);
-/* Rises. MP_ENOTOWNER if somebody scribbled over the word. */
+/* Rises. MP_ENOTOWNER, without a sentence, if somebody scribbled over the word. */
 int mpi_seat_leave (struct mpi_seats *s, int i);
 
 /* For who wants to sleep until seat i's sitter goes: marks the word and gives the value to sleep on; 0: nobody sits there. */

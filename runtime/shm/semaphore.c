@@ -195,7 +195,7 @@ static int release_owned (struct semaphore *m, unsigned permits) {
   for (i = 0; i < m->seats.n && permits > 0; i++)
     if (mpi_seat_mine(&m->seats, i)) {
       int rc = mpi_seat_leave(&m->seats, i);
-      if (rc != 0) return rc;
+      if (rc != 0) return mpi_fail(rc, "a permit of the calling thread was overwritten");
       permits--;
     }
   return 0;

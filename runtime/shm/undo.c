@@ -186,6 +186,7 @@ static int acquire (struct mpi_store *s, int64_t deadline) {
   /* A poll does not queue up, so that it costs the holder nothing. */
   if (deadline == 0 && (mpi_load_relaxed(word) & MPI_LOCK_TID) != 0) return MP_ETIMEDOUT;
   rc = mpi_mutex_lock(word, &s->mine, &first, deadline);
+  if (rc == MP_EDEADLK) return mpi_fail(MP_ECORRUPT, "the container's lock names this thread, which does not hold it");
   if (rc < 0) return rc;
   s->depth = 0; /* what a forked child inherited, or a dead thread left, is void */
   length = mpi_load_relaxed(&s->root->log_len);

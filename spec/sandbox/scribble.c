@@ -7,6 +7,7 @@
 **                               threads, are forged; counters: an mp.Array of type 'q' that counts what was done, by kind
 **   burst(seed, microseconds, kinds)   in this thread
 **   thread(seed, kinds)         in a thread of its own, until the process ends
+**   spoil(fd)                   tries to change the file itself
 **   poke(fd, offset, bytes)  peek(fd, offset, n)    one change at a time
 **   flip(fd, offset, a, b, size, microseconds)      one word between two values
 ** `kinds` is a mask; names are in `kinds`.
@@ -598,9 +599,35 @@ static int l_flip (lua_State *L) {
   return 0;
 }
 
+/* spoil(fd) -> what became of: shrinking, growing, sealing, punching a hole over everything. true or an errno each. */
+static int l_spoil (lua_State *L) {
+  int fd = (int)luaL_checkinteger(L, 1), i;
+  struct segment *h = map_head(fd);
+  off_t size = h == NULL ? 0 : (off_t)h->size;
+  long r[4];
+  int e[4];
+  if (h == NULL) return luaL_error(L, "no segment");
+  (void)munmap(h, PAGE);
+  for (i = 0; i < 4; i++) {
+    errno = 0;
+    switch (i) {
+      case 0: r[i] = ftruncate(fd, 0); break;
+      case 1: r[i] = ftruncate(fd, size + PAGE); break;
+      case 2: r[i] = fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE); break;
+      default: r[i] = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size); break;
+    }
+    e[i] = errno;
+  }
+  for (i = 0; i < 4; i++) {
+    if (r[i] == 0) lua_pushboolean(L, 1);
+    else lua_pushinteger(L, e[i]);
+  }
+  return 4;
+}
+
 static const luaL_Reg functions[] = {{"segments", l_segments}, {"mark", l_mark}, {"target", l_target}, {"burst", l_burst},
                                      {"thread", l_thread},     {"poke", l_poke}, {"peek", l_peek},     {"flip", l_flip},
-                                     {"descriptors", l_descriptors},           {NULL, NULL}};
+                                     {"descriptors", l_descriptors},           {"spoil", l_spoil}, {NULL, NULL}};
 
 int luaopen_scribble (lua_State *L);
 int luaopen_scribble (lua_State *L) {
