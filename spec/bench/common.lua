@@ -56,9 +56,9 @@ end
 common.machine = ("%s, %s processors, Linux %s; %s; %s"):format(cpu_model(), first_line "nproc", first_line "uname -r",
   python and first_line(quote(python) .. " -VV | cut -d' ' -f1-2") or "no Python", first_line "${CC:-cc} --version | head -n 1" or "")
 
-function common.load()
+do
   local f <close> = io.open "/proc/loadavg"
-  return f and f:read "l":match "^%S+" or "?"
+  common.runs_of = ("medians of %d runs; load when it began: %s"):format(common.runs, f and f:read "l":match "^%S+" or "?")
 end
 
 function common.write(name, lines)

@@ -28,8 +28,8 @@ local wanted
 for name in (os.getenv "CURVE" or ""):gmatch "%w+" do wanted = wanted or {}; wanted[name] = true end
 
 print(common.machine)
-print(("medians of %d runs; load when it began %s"):format(common.runs, common.load()))
-local tsv = { "# " .. common.machine, "curve\twhat\tunit\tmore_is_better\tat\tmp\tpython\traw" }
+print(common.runs_of)
+local tsv = { "# " .. common.machine .. "; " .. common.runs_of, "curve\twhat\tunit\tmore_is_better\tat\tmp\tpython\traw" }
 local form = "%-10s %10s %5s %10s %10s %10s %10s"
 local failed = not common.mprun
 

@@ -223,12 +223,12 @@ end
 local function computing(size)
   need("Pool")
   local took, inside = {}, {}
-  for workers = 1, 2 do
-    local pool <close> = mp.Pool(workers)
+  for n = 1, 2 do
+    local pool <close> = mp.Pool(n)
     pool:map(square, range(100))
     local start, sum = now(), 0
     for _, x in ipairs(pool:map(mandel_row, range(size), { chunksize = 5 })) do sum = sum + x end
-    took[workers], inside[workers] = now() - start, sum
+    took[n], inside[n] = now() - start, sum
   end
   assert(inside[1] == inside[2])
   return took[1] / took[2]

@@ -1,6 +1,6 @@
 -- plot.lua BUILD DOCS -- draws what run.lua and curves.lua found last: BUILD/bench.tsv as DOCS/bench.svg (for each row how many times faster than
--- CPython, on a logarithmic scale from CPython's figure, 1, to the limit, plain C), BUILD/curves.tsv as DOCS/curves.svg; and puts
--- the figures beside the pictures.
+-- CPython, on a logarithmic scale from CPython's figure, 1, to the limit, plain C), BUILD/curves.tsv as DOCS/curves.svg; puts
+-- the figures beside the pictures, and the table into DOCS/performance.md, between its two marks.
 local build, docs = arg[1] or "build", arg[2] or "docs"
 
 local function escape(s) return (s:gsub("[&<>\"]", { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" })) end
@@ -91,6 +91,56 @@ local function bars()
   return true
 end
 
+local function show(x)
+  x = tonumber(x)
+  if not x then return "" end
+  return (x >= 100 and "%.0f" or x >= 10 and "%.1f" or x >= 1 and "%.2f" or "%.3f"):format(x)
+end
+
+-- Is what run.lua says to reach reached? "40 x Python", "1.4 x raw", "1.1 x another_row", "40 ns", "1.9"; nil: nothing is said.
+local function reached(row, figures)
+  local target, more, m = row[8], row[4] == "true", tonumber(row[5])
+  local n, than = target:match "^([%d.]+) x ([%w_]+)$"
+  if not m or target == "" then return nil end
+  if than == "Python" then
+    local p = tonumber(row[6])
+    return p and (more and m / p or p / m) >= tonumber(n)
+  elseif than then
+    local r = than == "raw" and tonumber(row[7]) or figures[than]
+    return r and (more and r / m or m / r) <= tonumber(n)
+  end
+  n = tonumber(target:match "^[%d.]+")
+  if more then return m >= n end
+  return m <= n
+end
+
+local function page()
+  local f = io.open(docs .. "/performance.md")
+  local rows, machine = read "bench.tsv"
+  if not f or not rows then return end
+  local text <const> = f:read "a"
+  f:close()
+  local figures, out = {}, {}
+  for _, row in ipairs(rows) do figures[row[1]] = tonumber(row[5]) end
+  local function add(s) out[#out + 1] = s end
+  add(machine .. ".")
+  add ""
+  add "| row | what | unit | mp | CPython | plain C | times CPython | to reach | |"
+  add "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+  for _, row in ipairs(rows) do
+    local m, p = tonumber(row[5]), tonumber(row[6])
+    local r = reached(row, figures)
+    add(("| `%s` | %s | %s | %s | %s | %s | %s | %s | %s |"):format(row[1], row[2], row[3], show(m), show(p), show(row[7]),
+      show(m and p and (row[4] == "true" and m / p or p / m)), row[8], r and "reached" or r == false and "no" or ""))
+  end
+  local last = text:match "<!%-%- table %-%->\n()"
+  local behind = text:find("<!-- end of the table -->", 1, true)
+  assert(last and behind and last <= behind, "performance.md has lost its marks")
+  local to <close> = assert(io.open(docs .. "/performance.md", "w"))
+  to:write(text:sub(1, last - 1), "\n", table.concat(out, "\n"), "\n\n", text:sub(behind))
+  print(docs .. "/performance.md")
+end
+
 -- ---- the curves ----
 
 local function curves()
@@ -153,6 +203,7 @@ local function curves()
 end
 
 local drawn = bars()
+if drawn then page() end
 drawn = curves() or drawn
 if not drawn then
   io.stderr:write(build, "/bench.tsv and curves.tsv are not there, or empty: make bench, make bench-curves\n")
