@@ -1,4 +1,4 @@
--- What a program inherits from whoever started it, and what must not depend on that: signals that are ignored or blocked.
+-- What a program inherits from whoever started it, and what must not depend on that: signals that are ignored or blocked, limits.
 local run = require "spec.support.run"
 
 local program = [[
@@ -41,4 +41,40 @@ describe("a program", function()
   it("ends its processes although the signals for that are blocked where it comes from", function()
     same { "--block-signal=TERM", "--block-signal=INT", "--block-signal=CHLD" }
   end)
+
+  -- A sanitized program needs terabytes of address space.
+  if run.mode == "release" then
+    it("makes do with little address space: objects are smaller, and what does not fit is told", function()
+      local name = run.tmpdir() .. "/program.lua"
+      run.write(name, [[
+        local mp = require "mp"
+        local q, d, l, a, b = mp.Queue(), mp.Dict { n = 0 }, mp.List(), mp.Pipe()
+        local function work(q, d, l, b)
+          for i = 1, 100 do q:put(("x"):rep(10000)) d:incr("n") l:append(i) end
+          b:send(("y"):rep(1000000))
+          return #l
+        end
+        for _, method in ipairs { "fork", "spawn" } do
+          local p = mp.Process { target = work, args = { q, d, l, b }, start_method = method }
+          p:start()
+          local bytes = #a:recv(20)
+          for _ = 1, 100 do bytes = bytes + #q:get(20) end
+          print(method, bytes, p:result(20))
+        end
+        print(d.n, q:empty(), a:poll())
+        print(select(2, pcall(q.put, q, ("z"):rep(100000000))))
+        print(select(2, pcall(mp.Queue, { maxbytes = 1 << 33 })))
+        local pool <close> = mp.Pool(2)
+        print(pool:map(function(x) return x * x end, { 1, 2, 3 })[3])]])
+      local r = run.command({ "sh", "-c", "ulimit -v 2000000 && exec " .. run.quote(run.path) .. " " .. name }, { timeout = 60 })
+      assert.equal("", r.err)
+      local line = r.out:gmatch "[^\n]*"
+      assert.equal("fork\t2000000\t100", line())
+      assert.equal("spawn\t2000000\t200", line())
+      assert.equal("200\ttrue\tfalse", line())
+      assert.matches("put: a message of %d+ bytes is larger than the limit of %d+$", line())
+      assert.matches("Queue: not enough address space for an object of %d+ MiB %(the limit is %d+ MiB: ulimit %-v%)$", line())
+      assert.equal("9", line())
+    end)
+  end
 end)

@@ -484,7 +484,7 @@ int mpl_fail (lua_State *L, int rc) {
 
 int mpl_raise (lua_State *L, const char *function, int rc) {
   const char *sentence = mp_errmsg();
-  if (rc == MP_ENOMEM) sentence = "not enough memory";
+  if (rc == MP_ENOMEM && strstr(sentence, "address space") == NULL) sentence = "not enough memory"; /* not all who say so have a sentence */
   return luaL_error(L, "%s: %s", function, sentence);
 }
 

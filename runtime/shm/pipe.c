@@ -9,7 +9,14 @@
 #include "shm/carrier.h"
 
 #define RING_AT 64u /* of direction 0 (A sends); the other follows */
-#define AREA (MPI_PIPE_MOST * 2)
+#define AREA (MPI_PIPE_MOST * 2)    /* of one direction: a power of two; less under a limit of address space */
+#define AREA_LEAST (UINT64_C(4) << 20)
+
+static uint64_t new_area (void) {
+  uint64_t area = AREA;
+  while (area > AREA_LEAST && area > mpi_seg_share() / 4) area /= 2; /* both ends are mapped, each with both directions */
+  return area;
+}
 
 /* Which of fds[1..] are what: sending carrier and bell first, then receiving. */
 static int attach (struct mpi_object *o) {
@@ -21,9 +28,10 @@ static int attach (struct mpi_object *o) {
   int out = side == MPI_PIPE_A ? 0 : 1;
   int next = 1;
   int d, rc;
+  uint64_t area = o->seg.size > MPI_PAGE ? (o->seg.size - MPI_PAGE) / 2 : 0;
   p->pollfd = -1;
   if ((side != MPI_PIPE_A && side != MPI_PIPE_B) || o->detail > 6 || o->nfds != 1 + 2 * (sends + receives) ||
-      o->seg.size != MPI_PAGE + 2 * AREA)
+      o->seg.size != MPI_PAGE + 2 * area || area < AREA_LEAST || area > AREA || (area & (area - 1)) != 0)
     return mpi_fail(MP_ECORRUPT, "a pipe's end that arrived is malformed");
   for (d = 1; d < o->nfds; d += 2)
     if (!mpi_carrier_fits(o->fds[d]) || !mpi_bell_fits(o->fds[d + 1])) return mpi_fail(MP_ECORRUPT, "a pipe's end that arrived is malformed");
@@ -31,7 +39,7 @@ static int attach (struct mpi_object *o) {
     struct mpi_ring *r = d == out ? &p->out : &p->in;
     if (d == out ? !sends : !receives) continue;
     rc = mpi_ring_attach(r, mpi_seg_at(&o->seg, RING_AT + (size_t)d * sizeof(struct mpi_ring_shared)), &o->seg,
-                         MPI_PAGE + (size_t)d * AREA, AREA);
+                         MPI_PAGE + (size_t)d * area, area);
     if (rc != 0) return rc;
     r->polls = 1;
   }
@@ -74,12 +82,12 @@ static int make_descriptors (int duplex, int sv[2][2], int bell[2][2]) {
   return rc;
 }
 
-static int format (mp_object *o) {
+static int format (mp_object *o, uint64_t area) {
   struct mpi_ring_shared *s = mpi_seg_at(&o->seg, RING_AT);
   int d;
   for (d = 0; d < 2; d++) {
     mpi_ring_format(&s[d], MPI_PIPE_BYTES, 0);
-    s[d].capacity = AREA;
+    s[d].capacity = area;
   }
   return 0;
 }
@@ -90,11 +98,12 @@ int mp_pipe_new (int duplex, mp_object **a, mp_object **b) {
   int fds[MPI_OBJECT_FDS];
   int memfd2, n = 0, rc;
   int simplex = duplex ? 0 : MPI_PIPE_SIMPLEX;
+  uint64_t area = new_area();
   struct mpi_object *oa, *ob = NULL;
-  rc = mpi_object_new(&mpi_type_pipe, MPI_PAGE + 2 * AREA, &oa);
+  rc = mpi_object_new(&mpi_type_pipe, MPI_PAGE + 2 * area, &oa);
   if (rc != 0) return rc;
   oa->detail = MPI_PIPE_A | simplex;
-  rc = format(oa);
+  rc = format(oa, area);
   if (rc == 0) rc = make_descriptors(duplex, sv, bell);
   memfd2 = rc == 0 ? mpi_fd_dup(oa->fds[0]) : -1;
   if (rc == 0 && memfd2 < 0) rc = memfd2;

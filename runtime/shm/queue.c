@@ -80,8 +80,16 @@ uint64_t mpi_queue_default_maxbytes (void) {
   return bytes > UINT64_C(4) << 30 ? UINT64_C(4) << 30 : bytes;
 }
 
+/* Under a limit of address space: as large a ring as may be, whose bound is what surely fits it. */
+static uint64_t limited_capacity (void) {
+  uint64_t capacity = UINT64_C(1) << 20;
+  while (capacity * 2 <= mpi_seg_share()) capacity *= 2;
+  return capacity;
+}
+
 int mp_queue_new (const struct mp_queue_options *options, mp_object **out) {
   uint64_t maxbytes = options != NULL && options->maxbytes != 0 ? options->maxbytes : mpi_queue_default_maxbytes();
+  uint64_t capacity = 0;
   uint32_t maxsize = options != NULL ? options->maxsize : 0;
   struct mpi_ring_shared *s;
   struct mpi_object *o;
@@ -89,10 +97,18 @@ int mp_queue_new (const struct mp_queue_options *options, mp_object **out) {
   int rc;
   if (maxbytes > MPI_QUEUE_MOST_BYTES) return mpi_fail(MP_EMISUSE, "maxbytes is larger than %llu", (unsigned long long)MPI_QUEUE_MOST_BYTES);
   kind = options != NULL && options->redeliver ? REDELIVER : 0;
-  rc = mpi_object_new(&mpi_type_queue, data_at(kind) + mpi_ring_capacity(maxbytes), &o);
+  if (options == NULL || options->maxbytes == 0) {
+    if (mpi_ring_capacity(maxbytes) > mpi_seg_share()) {
+      capacity = limited_capacity();
+      maxbytes = capacity / 2 - 4096;
+    }
+  }
+  if (capacity == 0) capacity = mpi_ring_capacity(maxbytes);
+  rc = mpi_object_new(&mpi_type_queue, data_at(kind) + capacity, &o);
   if (rc != 0) return rc;
   s = mpi_seg_at(&o->seg, RING_AT);
   mpi_ring_format(s, maxbytes, maxsize);
+  s->capacity = capacity;
   s->reserved = kind;
   rc = mpi_socketpair(&o->fds[1]);
   if (rc == 0) {

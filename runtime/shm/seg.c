@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,23 +18,39 @@ static size_t mapped_size (const mpi_seg *s) {
   return s->size + (s->flags & MPI_SEG_LOCKPAGE ? MPI_PAGE : 0);
 }
 
+static size_t address_limit (void) {
+  struct rlimit limit;
+  return getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : (size_t)limit.rlim_cur;
+}
+
+size_t mpi_seg_share (void) {
+  size_t limit = address_limit();
+  return limit == SIZE_MAX ? SIZE_MAX : limit / 16;
+}
+
+static int map_failed (const mpi_seg *s) {
+  if (errno != ENOMEM || address_limit() == SIZE_MAX) return mpi_fail_errno("mmap");
+  return mpi_fail(MP_ENOMEM, "not enough address space for an object of %zu MiB (the limit is %zu MiB: ulimit -v)", s->size >> 20,
+                  address_limit() >> 20);
+}
+
 static int map (mpi_seg *s) {
   int prot = PROT_READ | PROT_WRITE;
   char *p;
   if (!(s->flags & MPI_SEG_LOCKPAGE)) {
     p = mmap(NULL, s->size, prot, MAP_SHARED | MAP_NORESERVE, s->fd, 0);
-    if (p == MAP_FAILED) return mpi_fail_errno("mmap");
+    if (p == MAP_FAILED) return map_failed(s);
     s->base = p;
     return 0;
   }
   /* One private mapping for the whole range, then the file over all but its second page. */
   p = mmap(NULL, mapped_size(s), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0); /* PROT_NONE: no limit counts it */
-  if (p == MAP_FAILED) return mpi_fail_errno("mmap");
+  if (p == MAP_FAILED) return map_failed(s);
   s->base = p;
   if (mprotect(p + MPI_PAGE, MPI_PAGE, prot) != 0 || mmap(p, MPI_PAGE, prot, MAP_SHARED | MAP_FIXED, s->fd, 0) == MAP_FAILED ||
       (s->size > MPI_PAGE && mmap(p + 2 * MPI_PAGE, s->size - MPI_PAGE, prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, s->fd,
                                   MPI_PAGE) == MAP_FAILED)) {
-    int code = mpi_fail_errno("mmap");
+    int code = map_failed(s);
     (void)munmap(p, mapped_size(s));
     s->base = NULL;
     return code;

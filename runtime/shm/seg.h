@@ -48,6 +48,10 @@ typedef struct {
 
 #define MPI_SEG_NONE {NULL, 0, 0, -1, 0, 0}
 
+/* Objects are sparse, and mapped as large as they may ever become. Under a limit of address space (ulimit -v) that much is too much: then
+** a new one of no given size should not be larger than this, a sixteenth of the limit. Without a limit: SIZE_MAX. */
+size_t mpi_seg_share (void);
+
 int mpi_seg_create (mpi_seg *s, int type, size_t size, uint32_t flags);
 
 /* Maps a segment that arrived; takes ownership of fd on success only. */

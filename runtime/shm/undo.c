@@ -20,6 +20,7 @@ size_t mpi_store_size (void) {
   uint64_t size = pages * MPI_PAGE / 4;
   if (size < LEAST_SIZE) size = LEAST_SIZE;
   if (size > MOST_SIZE) size = MOST_SIZE;
+  if (size > mpi_seg_share()) size = mpi_seg_share() < LEAST_SIZE / 2 ? LEAST_SIZE / 2 : mpi_seg_share();
   return (size_t)(size & ~(uint64_t)(4 * MPI_CHUNK - 1));
 }
 
