@@ -164,7 +164,8 @@ end
 local function check(p, fname, kind)
   local f = fields_of(p)
   if not f or (kind and f.kind ~= kind) then
-    misuse(fname, format("a %s of a manager expected, got %s (call it with ':')", kind or "proxy", type(p)))
+    local what = kind == "manager" and "manager" or (kind or "proxy") .. " of a manager"
+    misuse(fname, format("a %s expected, got %s (call it with ':')", what, type(p)))
   end
   return f
 end
