@@ -16,6 +16,8 @@ struct object { /* how every object of Lua 5.4 begins */
 
 static struct object *const volatile *newest; /* where the list begins; NULL: not known */
 static unsigned char thread_type;
+static int part_word;       /* which word of a thread points to the global part, */
+static uintptr_t part_at;   /* and its value */
 static lua_State *learnt;
 static lua_Alloc below;
 
@@ -41,10 +43,18 @@ static uintptr_t find (lua_State *L, const struct object *made) {
   for (i = 0; i < STATE_WORDS && found == 0; i++)
     if (state[i] != 0 && state[i] % sizeof(void *) == 0 && look(fd, state[i], part, sizeof part))
       for (k = 0; k < WORDS; k++)
-        if (part[k] == (uintptr_t)made) found = state[i] + (size_t)k * sizeof *part;
+        if (part[k] == (uintptr_t)made) {
+          found = state[i] + (size_t)k * sizeof *part;
+          part_word = i;
+          part_at = state[i];
+        }
   (void)close(fd[0]);
   (void)close(fd[1]);
   return found;
+}
+
+static int is_of_state (const struct object *thread) {
+  return ((const uintptr_t *)(const void *)thread)[part_word] == part_at;
 }
 
 /* Is it that word, for a table and for a thread? */
@@ -54,7 +64,7 @@ static int holds (lua_State *L, struct object *const volatile *word) {
   if (*word != b || b->next != a) return 0;
   t = lua_newthread(L);
   c = lua_topointer(L, -1);
-  if (*word != c || (const void *)t != (const void *)c || c->next != b || c->type == b->type) return 0;
+  if (*word != c || (const void *)t != (const void *)c || c->next != b || c->type == b->type || !is_of_state(c)) return 0;
   thread_type = c->type;
   return 1;
 }
@@ -95,5 +105,5 @@ void mpl_coros_each (void (*f) (lua_State *l)) {
   struct object *o;
   if (newest == NULL) return;
   for (o = *newest; o != NULL; o = o->next)
-    if (o->type == thread_type) f((lua_State *)(void *)o);
+    if (o->type == thread_type && is_of_state(o)) f((lua_State *)(void *)o);
 }
