@@ -76,5 +76,22 @@ describe("a program", function()
       assert.matches("Queue: not enough address space for an object of %d+ MiB %(the limit is %d+ MiB: ulimit %-v%)$", line())
       assert.equal("9", line())
     end)
+
+    it("does its work where no /proc is mounted", function()
+      local here = "unshare -m sh -c 'umount -l /proc && exec \"$0\" \"$@\"' "
+      if not os.execute(here .. "true 2>/dev/null") then return pending "this user may not unmount /proc" end
+      local name = run.tmpdir() .. "/program.lua"
+      run.write(name, [[
+        local mp = require "mp"
+        local q = mp.Queue()
+        local p = mp.Process { target = function() q:put(mp.current_process().name) end }
+        p:start()
+        print(mp.get_start_method(), q:get(20), p:join(20), p.exitcode, mp.cpu_count() > 0)
+        local t = mp.Thread { target = function(n) return n + 1 end, args = { 1 } }
+        t:start()
+        print(t:result(20))]])
+      local r = run.command({ "sh", "-c", here .. run.quote(run.path) .. " " .. name }, { timeout = 60 })
+      assert.equal("fork\tProcess-1\ttrue\t0\ttrue\n2\n", r.both)
+    end)
   end
 end)

@@ -373,10 +373,9 @@ static int l_program (lua_State *L) {
   char path[4096];
   ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
   const char *base;
-  if (n < 0) n = 0;
-  path[n] = '\0';
+  path[n < 0 ? 0 : n] = '\0';
   base = strrchr(path, '/');
-  lua_pushstring(L, base != NULL ? base + 1 : path);
+  lua_pushstring(L, n < 0 ? program_invocation_short_name : base != NULL ? base + 1 : path); /* there may be no /proc */
   return 1;
 }
 
