@@ -317,6 +317,7 @@ static const mpl_type dict_type = {MPI_T_DICT, "mp.Dict", methods, meta, get_key
 static int l_new (lua_State *L) {
   mp_object *o;
   int rc;
+  mpl_no_more(L, 1, "mp.Dict");
   lua_settop(L, 1);
   if (!lua_isnil(L, 1)) luaL_checktype(L, 1, LUA_TTABLE);
   MPL_NEW(L, rc, mp_dict_new(&o));

@@ -28,8 +28,10 @@ static struct fd *push_new (lua_State *L) {
 
 static int l_new (lua_State *L) {
   int n = (int)mpl_checkint(L, 1, 0, INT32_MAX);
-  struct fd *f = push_new(L);
+  struct fd *f;
   int d;
+  mpl_no_more(L, 1, "Fd");
+  f = push_new(L);
   luaL_argcheck(L, fcntl(n, F_GETFD) >= 0, 1, "no open file descriptor");
   d = mpi_fd_dup(n);
   if (d < 0) return mpl_raise(L, "Fd", d);

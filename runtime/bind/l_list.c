@@ -570,6 +570,7 @@ static const mpl_type list_type = {MPI_T_LIST, "mp.List", methods, meta, get_ele
 static int l_new (lua_State *L) {
   mp_object *o;
   int rc;
+  mpl_no_more(L, 1, "mp.List");
   lua_settop(L, 1);
   if (!lua_isnil(L, 1)) luaL_checktype(L, 1, LUA_TTABLE);
   MPL_NEW(L, rc, mp_list_new(&o));
