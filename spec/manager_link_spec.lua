@@ -199,6 +199,32 @@ describe("a manager with an address", function()
     assert.equal(1, c:d().x)
   end)
 
+  it("lets a linked program have only what it was given", function()
+    local m <close> = open()
+    local secret, given = m:dict { word = "swordfish" }, m:dict { word = "hello" }
+    m:register("given", function() return given end)
+    local wire = assert(core.link_open(m.address, KEY, 10 * slow))
+    local function ask(op, id, ...)
+      assert(core.link_send(wire, core.link_encode { 1, {}, op, id, ... }))
+      return assert(core.link_receive(wire))
+    end
+    for id = 2, 10 do
+      assert.is_nil(ask("get", id, "word"):find("swordfish", 1, true))
+      assert.is_nil(ask("get", id, "word"):find("hello", 1, true))
+      for _, op in ipairs { "import", "export", "register", "shutdown" } do assert.is_nil(ask(op, 1, id):find("swordfish", 1, true)) end
+    end
+    local c <close> = mp.connect(m.address, KEY)
+    assert.equal("hello", c:given().word)
+    local found = false
+    for id = 2, 10 do
+      local answer = ask("get", id, "word")
+      found = found or answer:find("hello", 1, true) ~= nil
+      assert.is_nil(answer:find("swordfish", 1, true))
+    end
+    assert.is_true(found) -- by its number, as other processes of a linked program do
+    assert.equal("swordfish", secret.word)
+  end)
+
   it("tells nobody the key", function()
     local m <close> = open()
     local c <close> = mp.connect(m.address, KEY)

@@ -78,6 +78,7 @@ function side:refer(v)
   local f = fields_of(v)
   if f then
     if f.server ~= root_fields.server then error("a proxy of another manager cannot be sent on", 0) end
+    if not here[f.id] then aside(M.call, root_fields, "export", "export", v) end
     here[f.id] = v
     return { f.id, f.kind, f.label }
   end

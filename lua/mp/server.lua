@@ -380,19 +380,21 @@ do
     running = false
     return true
   end
-  -- For gates: a shared object is kept here under a number, so that every program that is linked can name it.
+  -- For deputies: from now on linked programs can name the object. A shared object is kept here for that.
   function G.export(_, v)
-    if type(v) == "userdata" and fields_of(v) then return fields_of(v).id end
-    local o = object_of[v]
+    local f = type(v) == "userdata" and fields_of(v)
+    local o = f and f.object or object_of[v]
+    if f and not o then misuse "a proxy of another manager" end
     if not o then
       o = new_object("shared", v, nil)
       object_of[v] = o
     end
-    return o.id, o.proxy
+    o.public = true
+    return o.id, o.kind == "shared" and o.proxy or nil
   end
   function G.import(_, id)
     local o = objects[id]
-    if not o then misuse "the object is gone" end
+    if not o or not o.public then misuse "the object is gone" end -- what was never given to a linked program does not exist for one
     if o.kind == "shared" then return o.data, o.proxy end
     return o.proxy
   end
