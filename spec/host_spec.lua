@@ -129,6 +129,44 @@ describe("a C program outside the tree", function()
     assert.equal(1, r.status)
     assert.matches("^worker: spawn needs the program mprun", r.both)
   end)
+  it("with a Lua state of its own shares objects with its scripts, which start processes of their own", function()
+    run.write(root .. "/lua.c", [[
+#include <lauxlib.h>
+#include <lualib.h>
+#include <mplua.h>
+#include <stdio.h>
+
+int main (void) {
+  lua_State *L = luaL_newstate();
+  mp_object *queue;
+  char text[16];
+  size_t size = sizeof text;
+  luaL_openlibs(L);
+  luaL_requiref(L, "mp", luaopen_mp, 0);
+  if (mp_queue_new(NULL, &queue) != 0) return 1;
+  mplua_push(L, queue);
+  lua_setglobal(L, "queue");
+  if (luaL_dostring(L, "local mp = require 'mp'\n"
+                       "local p = mp.Process { target = function(q) q:put('from afar') end, args = { queue } }\n"
+                       "p:start() p:join()\n"
+                       "print(p.exitcode, mp.get_start_method())")) {
+    puts(lua_tostring(L, -1));
+    return 1;
+  }
+  if (mp_queue_get_string(queue, text, &size, mp_deadline(20)) != 0) return 1;
+  printf("%.*s\n", (int)size, text);
+  lua_getglobal(L, "queue");
+  printf("%d\n", mplua_check(L, -1) == queue);
+  lua_close(L);
+  mp_release(queue);
+  return 0;
+}
+]])
+    sh("gcc" .. strict .. pc "--cflags" .. " -I/usr/include/lua5.4 -o " .. prefix .. "/bin/lua-host " .. root .. "/lua.c " .. prefix ..
+       "/lib/libmplua.a -pthread -llua5.4 -lseccomp -lssl -lcrypto -lm -ldl")
+    local r = run.command({ prefix .. "/bin/lua-host" }, { cwd = elsewhere, env = { PATH = "/usr/bin:/bin" }, timeout = 60 })
+    assert.equal("0\tspawn\nfrom afar\n1\n", r.both)
+  end)
   it("has no symbol of ours that does not begin with mp_", function()
     local names = sh("nm -g --defined-only --format=posix " .. prefix .. "/lib/libmp.a | grep -v ':$' | cut -d' ' -f1")
     for name in names:gmatch "%S+" do assert.matches("^mp_", name) end

@@ -354,6 +354,8 @@ static int start_supervisor (mp_pool *p) {
   (void)pthread_mutex_lock(&p->lock);
   p->starting = 0;
   if (rc == 0) {
+    if (p->answers != NULL) /* those of the last one; its workers may still have them open */
+      (void)epoll_ctl(p->sources, EPOLL_CTL_DEL, mp_queue_fd(p->answers), NULL);
     mp_release(p->requests);
     mp_release(p->answers);
     p->requests = requests;
@@ -659,9 +661,11 @@ int mp_pool_join (mp_pool *p, int64_t deadline) {
       if (rc == 0) p->closed = 2;
     }
     while (rc == 0 && p->supervisor != NULL) {
-      int end = p->supervisor->pidfd;
+      mpi_child *c = p->supervisor; /* whoever else sees its end lets go of it */
+      mpi_child_retain(c);
       (void)pthread_mutex_unlock(&p->lock);
-      rc = mpi_fd_wait(end, POLLIN, deadline);
+      rc = mpi_fd_wait(c->pidfd, POLLIN, deadline);
+      mpi_child_release(c);
       (void)pthread_mutex_lock(&p->lock);
       if (rc == 0) rc = attend(p, 0);
       if (rc == MP_ETIMEDOUT && deadline > mp_now()) rc = 0;

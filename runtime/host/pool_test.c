@@ -515,12 +515,13 @@ static void ignore (int sig) {
   (void)sig;
 }
 
+static _Atomic int poking = 1;
+
 static void *poke (void *arg) {
-  pthread_t *who = arg;
-  int i;
-  for (i = 0; i < 100; i++) {
+  const pthread_t *who = arg;
+  while (poking) {
     (void)pthread_kill(*who, SIGUSR1);
-    (void)usleep(20000);
+    (void)usleep(10000);
   }
   return NULL;
 }
@@ -537,7 +538,44 @@ TEST("a wait is interrupted when the thread's callback says so", .limit = 60) {
   CHECK_EQ(pthread_create(&other, NULL, poke, &me), 0);
   CHECK_ERR(mp_task_wait(t, mp_deadline(LONG)), MP_EINTR);
   mp_set_interrupt(NULL, NULL);
+  poking = 0;
   CHECK_EQ(pthread_join(other, NULL), 0);
   mp_task_free(t);
   mp_pool_free(p);
+}
+
+TEST("the host's signals are its own, and nothing is written to its stderr", .limit = 60) {
+  struct sigaction before[NSIG], now;
+  struct mp_worker_options w;
+  FILE *err = tmpfile();
+  mp_worker *worker = NULL;
+  sigset_t mask, mask_now;
+  mp_pool *p;
+  int i;
+  CHECK(err != NULL);
+  CHECK(dup2(fileno(err), 2) == 2);
+  for (i = 1; i < NSIG; i++)
+    if (sigaction(i, NULL, &before[i]) != 0) before[i].sa_handler = SIG_ERR;
+  CHECK_EQ(pthread_sigmask(SIG_SETMASK, NULL, &mask), 0);
+  p = new_pool(2, 0, NULL);
+  expect_failure(submit(p, "fail", "x"), "error");
+  expect_failure(submit(p, "leave", "3"), "died");
+  memset(&w, 0, sizeof w);
+  w.size = sizeof w;
+  w.chunk = "error('loud')";
+  w.sandbox = "pure";
+  CHECK_OK(mp_worker_start(&w, &worker));
+  CHECK_OK(mp_worker_wait(worker, mp_deadline(LONG)));
+  mp_worker_free(worker);
+  CHECK_OK(mp_pool_close(p));
+  CHECK_OK(mp_pool_join(p, mp_deadline(LONG)));
+  mp_pool_free(p);
+  for (i = 1; i < NSIG; i++) {
+    if (before[i].sa_handler == SIG_ERR) continue;
+    CHECK_EQ(sigaction(i, NULL, &now), 0);
+    CHECK(now.sa_handler == before[i].sa_handler);
+  }
+  CHECK_EQ(pthread_sigmask(SIG_SETMASK, NULL, &mask_now), 0);
+  for (i = 1; i < NSIG; i++) CHECK_EQ(sigismember(&mask_now, i), sigismember(&mask, i));
+  CHECK_EQ(lseek(2, 0, SEEK_END), 0);
 }
