@@ -36,9 +36,9 @@
 #define HOT 1024u /* bytes of page 0 that matter, beside its end */
 #define MOST 8
 
-enum { BYTES, WORDS, WIDE, NEAR, FLIP, BODY, COPY, FUTEX, PUNCH, JUNK, ZERO, ONES, ODD, TIDS, SWAP, KINDS };
+enum { BYTES, WORDS, WIDE, NEAR, FLIP, BODY, COPY, FUTEX, PUNCH, JUNK, ZERO, ONES, ODD, TIDS, SWAP, RECORD, KINDS };
 static const char *const names[KINDS] = {"bytes", "words", "wide", "near", "flip", "body", "copy", "futex",
-                                         "punch", "junk",  "zero", "ones", "odd",  "tids", "swap"};
+                                         "punch", "junk",  "zero", "ones", "odd",  "tids", "swap", "record"};
 
 struct segment {
   uint64_t magic;
@@ -238,6 +238,50 @@ static void flip_word (struct target *t, size_t at, uint64_t a, uint64_t b, int 
   } while (now_ns() < until);
 }
 
+static void nap (int64_t ns) {
+  struct timespec ts = {0, ns};
+  (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
+}
+
+/* A channel's ring: where its words lie in page 0 (runtime/shm/ring.h), and its data. */
+enum { RING_TAIL = 16, RING_HEAD = 144, RING_CAPACITY = 320, RING_KIND = 340, RING_SIZE = 384 };
+
+/* Positions at the very end of the data, and the header of the record that is got next. */
+static void record_once (struct target *t, struct chance *c) {
+  const struct segment *h = (const struct segment *)(const void *)t->base;
+  size_t ring = 64, data = PAGE, at;
+  uint64_t capacity, v;
+  uint32_t units;
+  if (h->type != 7 && h->type != 8) return;
+  if (h->type == 8 && below(c, 2)) ring += RING_SIZE;
+  capacity = get64(t, ring + RING_CAPACITY);
+  if (capacity < PAGE || capacity > t->size) return;
+  if (h->type == 8 && ring != 64) data += capacity;
+  if (h->type == 7 && (get32(t, ring + RING_KIND) & 1)) data = t->size - capacity;
+  units = (uint32_t)(capacity / 16);
+  if (below(c, 3) == 0) {
+    at = ring + (below(c, 2) ? RING_TAIL : RING_HEAD);
+    v = get64(t, at);
+    v = (v & ~UINT64_C(0xffffffff)) | (units - (uint32_t)below(c, below(c, 2) ? 8 : 300000));
+    if (below(c, 4) == 0) v += below(c, 5) << 32;
+    put64(t, at, v);
+    if (below(c, 2)) { /* both sides there: what is got next is made below */
+      put64(t, ring + RING_HEAD, v);
+      put64(t, ring + RING_TAIL, v + (UINT64_C(1) << 32));
+    }
+  }
+  at = data + (size_t)((uint32_t)get64(t, ring + RING_HEAD) & (units - 1)) * 16;
+  if (at + 16 > t->size) return;
+  switch (below(c, 5)) {
+    case 0: v = below(c, 200); break;
+    case 1: v = below(c, capacity); break;
+    case 2: v = below(c, 8 << 20); break;
+    default: v = chosen(c, capacity); break;
+  }
+  put64(t, at, (uint64_t)(below(c, 2) ? 0 : below(c, 4)) << 32 | (uint32_t)v);
+  if (below(c, 3) == 0) put64(t, at + 8, chosen(c, capacity));
+}
+
 /* ---- junk ---- */
 
 static void send_junk (int sock, struct chance *c) {
@@ -399,14 +443,15 @@ static void burst_on (struct target *t, struct chance *c, int kind) {
         put64(t, b, v);
       }
       break;
+    case RECORD:
+      for (i = 0; i < n; i++) {
+        record_once(t, c);
+        if (below(c, 2)) nap((int64_t)below(c, 100000));
+      }
+      break;
     default: break;
   }
   if (counters != NULL) __atomic_fetch_add(&counters[kind], (int64_t)n, __ATOMIC_RELAXED);
-}
-
-static void nap (int64_t ns) {
-  struct timespec ts = {0, ns};
-  (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL);
 }
 
 static void bursts (uint64_t seed, uint64_t kinds, int64_t until) {
