@@ -12,8 +12,6 @@ static _Atomic int message_spins = -1;
 
 #define LATCH_US 2
 #define MOST_US 25 /* about a sleep and a wake on a virtual machine */
-#define USUAL_US 8
-#define PROBE_US 3
 #define DENSE 16   /* iterations in which the looks follow each other directly: who answers at once is seen at once */
 
 #ifndef MP_HARD
@@ -50,26 +48,20 @@ int mpi_spin_limit (mpi_spin_kind kind) {
   return kind == MPI_SPIN_LATCH ? latch_spins : message_spins;
 }
 
-/* credit runs from -8 (never pays) to 8 (always pays). Where it has paid, as long as a sleep and a wake would take; where it has not, one wait in
-** sixteen tries for a moment, and one in 128 for long. So on a crowded machine, where whom we wait for does not run while we look, looking
-** costs next to nothing. */
+/* credit runs from -8 (never pays) to 8 (always pays). Looking in vain costs the processor more than a look that pays saves: -2 and +1. Where it does
+** not pay, for instance since whom we wait for does not run while we look, one wait in 256 tries again; if that pays, the next ones look too, for
+** two that wait for each other must begin to look at the same time. */
 int mpi_spin_begin (const int *credit) {
-  int most = mpi_spin_limit(MPI_SPIN_MESSAGE);
   static _Thread_local unsigned turn;
-  int c = __atomic_load_n(credit, __ATOMIC_RELAXED); /* another thread may be writing it: any value will do */
-  if (c >= 4) return most;
-  if (c >= -4) return most * USUAL_US / MOST_US;
-  if ((++turn & 15) != 0) return 0;
-  return (turn & 127) != 0 ? most * PROBE_US / MOST_US : most;
-}
-
-static void add (int *credit, int change) {
-  int c = __atomic_load_n(credit, __ATOMIC_RELAXED) + change;
-  __atomic_store_n(credit, c > 8 ? 8 : c < -8 ? -8 : c, __ATOMIC_RELAXED);
+  int limit = mpi_spin_limit(MPI_SPIN_MESSAGE);
+  if (__atomic_load_n(credit, __ATOMIC_RELAXED) >= -4) return limit; /* another thread may be writing it: any value will do */
+  return (++turn & 255) == 0 ? limit : 0;
 }
 
 void mpi_spin_end (int *credit, int paid_off) {
-  add(credit, paid_off ? 1 : -1);
+  int c = __atomic_load_n(credit, __ATOMIC_RELAXED);
+  c += !paid_off ? -2 : c < -4 ? 4 : 1;
+  __atomic_store_n(credit, c > 8 ? 8 : c < -8 ? -8 : c, __ATOMIC_RELAXED);
 }
 
 int mpi_spin_until (int *credit, int most, int (*ready) (void *ud), void *ud) {
@@ -81,6 +73,5 @@ int mpi_spin_until (int *credit, int most, int (*ready) (void *ud), void *ud) {
     if (done >= DENSE && pause < most) pause *= 2;
   }
   mpi_spin_end(credit, seen);
-  if (done > message_spins * USUAL_US / MOST_US) add(credit, seen ? 8 : -1); /* it takes long, and pays all the same: no shorter look would have seen it */
   return seen;
 }
