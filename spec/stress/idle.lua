@@ -26,8 +26,8 @@ local here = mp.Value("q", 0)
 local stop = mp.Event()
 local kinds = {}
 
--- What `wait` does is called in each process and must not return before `free` has been called, once, by us.
-local function kind(name, wait, free) kinds[#kinds + 1] = { name = name, wait = wait, free = free } end
+-- What `wait` does is called in each process, with what `prepare` gave there, and must not return before `free` has been called, once, by us.
+local function kind(name, wait, free, prepare) kinds[#kinds + 1] = { name = name, wait = wait, free = free, prepare = prepare } end
 
 do
   local q = mp.Queue()
@@ -72,11 +72,11 @@ do
   kind("mp.wait", function() mp.wait { q, e } end, function() e:set() end)
 end
 do
-  kind("join", function()
+  kind("join", function(p) p:join() end, function() stop:set() end, function()
     local p = mp.Process { target = function() stop:wait() end }
     p:start()
-    p:join()
-  end, function() stop:set() end)
+    return p
+  end)
 end
 do
   local d, held, go = mp.Dict(), mp.Event(), mp.Event()
@@ -102,7 +102,11 @@ for _, k in ipairs(kinds) do
   if k.before then k.before() end
   k.processes = {}
   for i = 1, each do
-    local p = mp.Process { target = function() here:add(1) k.wait() end }
+    local p = mp.Process { target = function()
+      local x = k.prepare and k.prepare()
+      here:add(1)
+      k.wait(x)
+    end }
     p:start()
     k.processes[i] = p
   end
@@ -113,7 +117,20 @@ while here.value < each * #kinds do
   mp.sleep(0.01)
 end
 
--- They wait from now on, as soon as they have stopped looking: until nobody takes time for a moment.
+-- They wait from now on, as soon as they have stopped looking.
+local function asleep(pid)
+  local f <close> = io.open(("/proc/%d/stat"):format(pid))
+  return f and f:read "a":match "^.*%) (%a)" == "S"
+end
+for _, k in ipairs(kinds) do
+  for _, p in ipairs(k.processes) do
+    while not asleep(p.pid) do
+      must(mp.now() < limit, "%s: a waiter does not sleep", k.name)
+      mp.sleep(0.01)
+    end
+  end
+end
+
 local function total(k)
   local sum = 0
   for _, p in ipairs(k.processes) do
