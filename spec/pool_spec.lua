@@ -253,6 +253,26 @@ describe("a pool", function()
     assert.is_true(run.wait_until(function() return q:qsize() == 100 end, 20))
   end)
 
+  it("keeps what was submitted when its workers die while its owner is elsewhere, and goes on at the next call", function()
+    local pool <close> = mp.Pool(2)
+    local busy, results = mp.Queue(), {}
+    for i = 1, 50 do
+      results[i] = pool:apply_async(function(x) if x <= 2 then busy:put(mp.getpid()) mp.sleep(60) end return x end, { i })
+    end
+    local function gone(pid) -- dead, and not reaped: its owner is elsewhere
+      local f <close> = io.open("/proc/" .. pid .. "/stat")
+      return not f or f:read "a":match "^%d+ %b() [ZX]" ~= nil
+    end
+    for _ = 1, 2 do -- each has one in hand
+      local pid = busy:get(20 * slow)
+      os.execute("kill -KILL " .. pid)
+      assert.is_true(run.wait_until(function() return gone(pid) end, 20))
+    end
+    for i = 1, 50 do
+      if i <= 2 then failing("died", results[i].get, results[i]) else assert.equal(i, results[i]:get(20 * slow)) end
+    end
+  end)
+
   it("may be used inside a worker", function()
     local pool <close> = mp.Pool(2)
     local r = pool:map(function(n)
