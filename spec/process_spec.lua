@@ -192,6 +192,29 @@ describe("a process", function()
     end
   end)
 
+  it("that reports nonsense, as a hostile one may, has failed in a way that can be told", function()
+    for _, v in ipairs { { kind = "sandbox", message = 5, foo = 1 }, { kind = {}, value = { 1 } }, { kind = 0 / 0 }, 5, "x" } do
+      local p = started(function()
+        debug.getregistry()["mp.core"].report("error", v)
+        os.exit(1, false)
+      end)
+      p:join()
+      assert.is_true(p.error.kind == "error" or p.error.kind == "died")
+      assert.equal("string", type(p.error.message))
+      assert.equal(p.pid, p.error.pid)
+    end
+    for _, v in ipairs { 5, {}, { n = "x" }, { n = 1 << 40 }, { n = -4 }, setmetatable({ n = 2 }, { __name = "x" }) } do
+      local p = started(function()
+        debug.getregistry()["mp.core"].report("result", v)
+        os.exit(0, false)
+      end)
+      local ok, e = pcall(p.result, p)
+      assert.is_false(ok)
+      assert(mp.is_error(e, "encode"), tostring(e))
+      assert.matches("malformed", e.message)
+    end
+  end)
+
   it("reads nothing from the terminal: its standard input is empty", function()
     local r = run.script([[
       local p = mp.Process{ target = function() os.exit(io.read("a") == "" and 7 or 8) end }

@@ -18,6 +18,7 @@ local parent             -- its parent, or nil in the main program
 local live = {}          -- processes that were started here and not seen to end: pid -> mp.Process
 local start_method       -- set by set_start_method
 local spawn              -- function(process, fields): another file's; nil while there is none
+local MOST_RESULTS <const> = 900000 -- what fits Lua's stack
 local METHODS <const> = { fork = true, spawn = true }
 
 -- What every process of the program inherits: a copy by fork, a message by spawn.
@@ -375,6 +376,20 @@ end
 local SIGNALS <const> = { [2] = "SIGINT", [4] = "SIGILL", [6] = "SIGABRT", [7] = "SIGBUS", [8] = "SIGFPE", [9] = "SIGKILL", [11] = "SIGSEGV",
                           [13] = "SIGPIPE", [14] = "SIGALRM", [15] = "SIGTERM", [24] = "SIGXCPU", [25] = "SIGXFSZ", [31] = "SIGSYS" }
 
+-- What an error may have, as its process told it: the other side may be hostile, and say anything.
+local TOLD <const> = { message = "string", traceback = "string", path = "string", reason = "string" }
+local KINDS <const> = { error = true, encode = true, memory = true } -- the others are not for it to say
+
+local function told(value)
+  local kind = rawget(value, "kind")
+  local parts = { kind = kind ~= nil and KINDS[kind] and kind or "error", value = rawget(value, "value"), exitcode = 1 }
+  for key, want in pairs(TOLD) do
+    local v = rawget(value, key)
+    if type(v) == want then parts[key] = v end
+  end
+  return parts
+end
+
 -- The failure of an ended process, or nil.
 local function error_of(self, f)
   local code = ended(self, f)
@@ -382,10 +397,10 @@ local function error_of(self, f)
   if f.failure ~= nil then return f.failure end
   local r = report_of(self, f)
   local parts
-  if r.kind == "error" and type(r.value) == "table" and (code == 1 or r.value.kind == "encode") then
-    parts = r.value
+  if r.kind == "error" and type(r.value) == "table" and (code == 1 or rawget(r.value, "kind") == "encode") then
+    parts = told(r.value)
     parts.pid, parts.name = f.pid or getpid(), f.name
-    if r.value.kind == "encode" then parts.exitcode = code end
+    if parts.kind == "encode" then parts.exitcode = code end
   elseif code < 0 then
     parts = { kind = "died", pid = f.pid, name = f.name, exitcode = code, signal = -code,
               message = f.ops.noun == "thread" and format("thread %s was stopped", f.name) or
@@ -406,7 +421,13 @@ function Process:result(timeout)
   local failure = error_of(self, f)
   if failure ~= nil then error(failure, 0) end
   local r = report_of(self, f)
-  if r.kind == "result" then return unpack(r.value, 2, r.value.n) end
+  if r.kind == "result" then
+    local list = r.value
+    local n = type(list) == "table" and rawget(list, "n")
+    if math.type(n) == "integer" and n >= 1 and n <= MOST_RESULTS and not getmetatable(list) then return unpack(list, 2, n) end
+    local sentence = format("the result of %s %s is malformed", f.ops.noun, f.name)
+    error(core.error_new { kind = "encode", message = sentence, pid = f.pid or getpid(), name = f.name }, 0)
+  end
 end
 
 -- ---- classes --------------------------------------------------------------------------------
