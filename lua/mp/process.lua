@@ -578,7 +578,7 @@ end
 -- ---- for other files ------------------------------------------------------------------------
 
 core.process = {
-  class = Process, fields = fields_of, make_meta = make_meta, class_meta = class_meta,
+  class = Process, fields = fields_of, started = started, make_meta = make_meta, class_meta = class_meta,
   become_thread = function(m) me, current = m, nil end, work = work, become = become, arrive = arrive,
   report_of = report_of, error_of = error_of, text_of = text_of,
   identity = function() return me end, authkey = authkey,

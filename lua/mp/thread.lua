@@ -9,9 +9,8 @@ local Thread = { __name = "Thread" }
 for _, name in ipairs { "init", "run", "start", "join", "is_alive", "close", "result", "extend" } do Thread[name] = Process[name] end
 
 local function poke(self, fname, to_end)
-  local alive, f = self:is_alive(), P.fields(self)
-  if f.state == "new" then core.misuse(fname, "thread " .. f.name .. " was not started") end
-  if alive then core.thread_poke(self, to_end) end
+  P.started(self, fname)
+  if self:is_alive() then core.thread_poke(self, to_end) end
   return true
 end
 
