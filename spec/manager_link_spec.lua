@@ -512,6 +512,19 @@ describe("over a link", function()
     assert.equal(1, again:d().x)
   end)
 
+  it("the end of a scope lets go of a handle", function()
+    local m <close> = open()
+    local c <close> = mp.connect(m.address, KEY)
+    local keep = c:dict { x = 1 }
+    do
+      local d <close> = c:dict()
+      keep.d = d
+    end
+    keep.d.y = 2
+    do local _ <close> = keep.d end
+    assert.equal(2, keep.d.y)
+  end)
+
   it("a call on a server that is gone is an mp.Error of kind died", function()
     local m = open()
     m:register("pid", function() return mp.getpid() end)

@@ -529,6 +529,30 @@ describe("proxies", function()
     assert.is_truthy(run.wait_until(function() return count() <= before end, 15))
   end)
 
+  it("let go of their object at the end of a scope, for this handle only", function()
+    local m <close> = mp.Manager()
+    local count = spy(m)
+    local keep, q = m:dict { x = 1 }, mp.Queue()
+    keep.me = keep
+    q:put(keep)
+    local before = count()
+    local seen
+    do
+      local d <close> = m:list { 1 }
+      seen = d
+      assert.equal(1, #d)
+      assert.is_true(count() > before)
+    end
+    misuse({ "copy", "handle is closed" }, function() seen:copy() end)
+    misuse({ "handle is closed" }, function() return seen[1] end)
+    misuse({ "handle is closed" }, function() seen[1] = 2 end)
+    assert.matches("closed", tostring(seen))
+    assert.has_error(function() q:put(seen) end)
+    assert.is_truthy(run.wait_until(function() return count() <= before end, 15))
+    do local _ <close> = keep end
+    assert.equal(1, q:get().x) -- another copy
+  end)
+
   it("say what they are", function()
     local m <close> = mp.Manager()
     local d = m:dict()

@@ -81,6 +81,13 @@ L.token = { __gc = function(t)
   if n == 0 and link.pid == pid then link.dropped[#link.dropped + 1] = id end
 end }
 
+function Link:let_go(f)
+  local t = f.token
+  L.token.__gc(t)
+  setmetatable(t, nil)
+  self.pinned[f.id] = nil
+end
+
 -- As it travels to other processes of this program, which call for themselves. What was sent on is kept here: the receiver has it a bit later.
 function Link.describe(f)
   f.link.pinned[f.id] = f.link.proxies[f.id]

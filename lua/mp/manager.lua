@@ -138,6 +138,7 @@ function M.describe(p)
   local link = core.linking -- a link is being written to
   if link then return link:refer(p) end
   local f = fields_of(p)
+  if f.kind == "closed" then error("a closed proxy cannot be sent", 0) end
   if f.object then return M.given_out(f) end
   if f.link then return f.link.describe(f) end -- to another process of this program
   local s = f.server
@@ -163,6 +164,7 @@ end
 
 local function check(p, fname, kind)
   local f = fields_of(p)
+  if f and f.kind == "closed" then misuse(fname, "the handle is closed") end
   if not f or (kind and f.kind ~= kind) then
     local what = kind == "manager" and "manager" or (kind or "proxy") .. " of a manager"
     misuse(fname, format("a %s expected, got %s (call it with ':')", what, type(p)))
@@ -494,6 +496,7 @@ end
 function meta.__tostring(p)
   local f = fields_of(p)
   local s = f.server
+  if f.kind == "closed" then return f.class.title end
   local where = s and s.name or f.link and f.link.address or "here"
   if f.kind == "manager" then
     local state = s and (s.down and " shut down" or format(" pid %d", s.pid)) or f.link and f.link.closed and " closed" or ""
@@ -502,9 +505,22 @@ function meta.__tostring(p)
   return format("%s %s#%s of %s", f.class.title, f.label and f.label .. " " or "", tostring(f.id), where)
 end
 
+-- Lets go of this handle; the object lives on while others have it.
+classes.closed = {
+  methods = {},
+  index = function(_, _, k) misuse(tostring(k), "the handle is closed") end,
+  newindex = function(_, _, k) misuse(tostring(k), "the handle is closed") end,
+  title = "mp.Proxy closed",
+}
+
 function meta.__close(p, e)
   local f = fields_of(p)
-  if f.class.close then f.class.close(f, e) end
+  if f.class.close then return f.class.close(f, e) end
+  local home = f.server or f.link
+  if not home or not f.id then return end
+  home.proxies[f.id] = nil
+  if f.server then f.token:close() else f.link:let_go(f) end
+  f.kind, f.class, f.id, f.token = "closed", classes.closed, nil, nil
 end
 
 -- ---- mp.Manager -----------------------------------------------------------------------------
