@@ -130,6 +130,22 @@ describe("a pure worker", function()
     line_of(function() require "socket".tcp():connect("127.0.0.1", 80) end, { modules = { "socket" }, net = { connect = { 443 } } })
   end)
 
+  it("is told its mistakes as outside: with the function's name and its own line", function()
+    local list = inside("pure", function()
+      local found = {}
+      for i, f in ipairs {
+        function() mp.Queue("x") end, function() io.open() end, function() io.open("x", "q") end, function() io.lines "/etc/passwd" end,
+        function() os.remove() end, function() mp.Queue { nonsense = 1 } end, function() mp.Queue() end, function() mp.Pool("x") end,
+      } do found[i] = select(2, pcall(f)) end
+      return found
+    end)
+    for i, words in ipairs { "to 'Queue'", "to 'open'", "to 'open'", "Operation not permitted", "to 'remove'", "Queue: unknown option", "Queue: ",
+                             "Pool: " } do
+      assert(tostring(list[i]):find("^[^:]*sandbox_spec.lua:%d+: "), tostring(list[i]))
+      assert(tostring(list[i]):find(words, 1, true), tostring(list[i]))
+    end
+  end)
+
   it("counts repeated refusals", function()
     local p = confined(function() for _ = 1, 5 do io.open "/etc/passwd" end end, "pure")
     assert.equal(1, #p.violations)

@@ -217,12 +217,12 @@ local function restrict(has_files, has_run)
     return f()
   end, "read")
   string.dump = nil
-  io.open = note(open, "open")
-  for _, name in ipairs { "lines", "input" } do io[name] = note(io[name], "read") end
-  for _, name in ipairs { "output", "tmpfile" } do io[name] = note(io[name], "write") end
-  io.popen = note(io.popen, "run")
-  os.execute = note(os.execute, "run")
-  for _, name in ipairs { "remove", "rename", "tmpname" } do os[name] = note(os[name], "write") end
+  io.open = note(open, "open", "open")
+  for _, name in ipairs { "lines", "input" } do io[name] = note(io[name], "read", name) end
+  for _, name in ipairs { "output", "tmpfile" } do io[name] = note(io[name], "write", name) end
+  io.popen = note(io.popen, "run", "popen")
+  os.execute = note(os.execute, "run", "execute")
+  for _, name in ipairs { "remove", "rename", "tmpname" } do os[name] = note(os[name], "write", name) end
   -- debug: a traceback is all that is left.
   local traceback = debug.traceback
   for name in pairs(debug) do debug[name] = nil end
@@ -235,7 +235,7 @@ local function restrict(has_files, has_run)
     if not f then error(format("error loading module '%s' from file '%s':\n\t%s", name, file, problem), 0) end
     return f, file
   end or nil }
-  package.searchpath = note(package.searchpath, "read")
+  package.searchpath = note(package.searchpath, "read", "searchpath")
   _G.require = note(require)
   for name, module in pairs(package.loaded) do -- C modules that were granted
     if type(module) == "table" and core.jail_modules[name] then note_all(module) end
@@ -253,9 +253,9 @@ local function restrict(has_files, has_run)
   P.set_start_method "spawn"
   core.thread_start = note(core.thread_start)
   local pool = getmetatable(mp.Pool)
-  pool.__call = note(pool.__call)
+  pool.__call = note(pool.__call, nil, "Pool")
   for _, name in ipairs(MAKERS) do
-    if type(mp[name]) == "function" then mp[name] = note(mp[name]) end
+    if type(mp[name]) == "function" then mp[name] = note(mp[name], nil, name) end
   end
 end
 

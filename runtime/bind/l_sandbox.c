@@ -416,30 +416,54 @@ static int l_jail_marked (lua_State *L) {
 
 /* ---- the script's line ---- */
 
-static void note_where (lua_State *L, char *page) {
+/* "script.lua:12" of the innermost function of the script's; NULL: there is none. */
+static const char *script_line (lua_State *L, char *to, size_t size) {
   lua_Debug ar;
   int level;
   for (level = 1; lua_getstack(L, level, &ar); level++) {
     if (!lua_getinfo(L, "Sl", &ar) || ar.currentline <= 0 || strncmp(ar.source, "@mp/", 4) == 0) continue;
-    (void)snprintf(page, MPI_WHERE_SIZE, "%s:%d", ar.short_src, ar.currentline);
-    return;
+    (void)snprintf(to, size, "%s:%d", ar.short_src, ar.currentline);
+    return to;
   }
-  page[0] = '\0';
+  to[0] = '\0';
+  return NULL;
+}
+
+/* The standard library finds a function's name, and its caller's place, one step too near: at us. */
+static int put_right (lua_State *L) {
+  const char *name = lua_tostring(L, lua_upvalueindex(1)), *text = lua_tostring(L, 1), *colon;
+  char place[MPI_WHERE_SIZE];
+  lua_settop(L, 1);
+  if (text == NULL || lua_type(L, 1) != LUA_TSTRING) return 1;
+  colon = strstr(text, ": ");
+  if (colon != NULL && colon > text && colon[-1] >= '0' && colon[-1] <= '9') place[0] = '\0'; /* it has a place */
+  else (void)script_line(L, place, sizeof place);
+  text = luaL_gsub(L, text, "'?'", lua_pushfstring(L, "'%s'", name));
+  if (place[0] != '\0') lua_pushfstring(L, "%s: %s", place, text);
+  return 1;
 }
 
 /* A refusal says which grant would allow it: "x: Operation not permitted" becomes "... (sandbox: needs read)". "open": what the mode says. */
 static int noted (lua_State *L) {
   char *page = mpi_warden_where();
   const char *need = lua_tostring(L, lua_upvalueindex(2));
-  int n, args = lua_gettop(L);
+  int n, args = lua_gettop(L), rc = LUA_OK;
   if (need != NULL && strcmp(need, "open") == 0)
     need = lua_type(L, 2) == LUA_TSTRING && strpbrk(lua_tostring(L, 2), "wa+") != NULL ? "write" : "read";
-  if (page != NULL) note_where(L, page);
+  if (page != NULL) (void)script_line(L, page, MPI_WHERE_SIZE);
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
-  lua_call(L, args, LUA_MULTRET);
+  if (lua_isnil(L, lua_upvalueindex(3))) {
+    lua_call(L, args, LUA_MULTRET);
+  } else {
+    lua_pushvalue(L, lua_upvalueindex(3));
+    lua_insert(L, 1);
+    rc = lua_pcall(L, args, LUA_MULTRET, 1);
+    lua_remove(L, 1);
+  }
   n = lua_gettop(L);
   if (page != NULL) page[0] = '\0';
+  if (rc != LUA_OK) return lua_error(L);
   if (n >= 2 && lua_isnil(L, 1) && lua_type(L, 2) == LUA_TSTRING && strstr(lua_tostring(L, 2), "not permitted") != NULL &&
       need != NULL) {
     lua_pushfstring(L, "%s (sandbox: needs %s)", lua_tostring(L, 2), need);
@@ -448,11 +472,12 @@ static int noted (lua_State *L) {
   return n;
 }
 
-/* jail_noted(f, need or nil) -> f that tells its line */
+/* jail_noted(f, need or nil, name or nil) -> f that tells its line. With a name (of a function that calls no script) its errors say it. */
 static int l_jail_noted (lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
-  lua_settop(L, 2);
-  lua_pushcclosure(L, noted, 2);
+  lua_settop(L, 3);
+  if (!lua_isnil(L, 3)) lua_pushcclosure(L, put_right, 1);
+  lua_pushcclosure(L, noted, 3);
   return 1;
 }
 
