@@ -538,6 +538,21 @@ describe("imap", function()
     end
   end)
 
+  it("that was dropped half-way is no burden", function()
+    local pool <close> = mp.Pool(2)
+    local function memory()
+      collectgarbage()
+      collectgarbage()
+      return collectgarbage "count"
+    end
+    local function drop(n) for _ = 1, n do pool:imap(function(i) return ("x"):rep(i * 100) end, numbers(20)):next() end end
+    drop(50)
+    local before = memory()
+    for _ = 1, 10 do drop(20) collectgarbage() end
+    drop(1)
+    assert(memory() < before + 40, memory() - before)
+  end)
+
   it("gives false as it gives any other result", function()
     local pool <close> = mp.Pool(2)
     local n = 0

@@ -983,6 +983,10 @@ local iteration_meta = {
     return Iteration[key] or error(core.where() .. format("mp.PoolIterator has no field '%s'", tostring(key)), 0)
   end,
   __close = function(it) end_iteration(it.job) end,
+  __gc = function(it) -- dropped half-way; anything may be going on now
+    local job = it.job
+    if not job.done then job.owner.dropped[#job.owner.dropped + 1] = job end
+  end,
   __tostring = function(it) return format("mp.PoolIterator %d given", it.job.given) end,
 }
 
@@ -997,10 +1001,17 @@ function Iteration:close()
   return true
 end
 
+local function sweep(pool)
+  local list = pool.dropped
+  pool.dropped = {}
+  for _, job in ipairs(list) do end_iteration(job) end
+end
+
 local function stream_method(name, unordered)
   local fname = "pool:" .. name
   return function(self, f, source, o)
     local pool = open(self, name)
+    if #pool.dropped > 0 then sweep(pool) end
     need_function(name, f)
     o = check_options(name, o, STREAM_OPTIONS)
     local list = type(source) == "table" and not callable(source) and source or copy_of(source)
@@ -1222,7 +1233,7 @@ local function new(_, o, ...)
   if o.maxtasksperchild ~= nil then options.maxtasksperchild = count("Pool", "maxtasksperchild", o.maxtasksperchild) end
   local pool = {
     pid = getpid(), options = options, state = "running", jobs = {}, free = {}, outstanding = 0, workers = {}, failed_starts = 0, most_starts = n + 2,
-    handled = 0, looked = now(), violations = {}, threads = o.kind == "thread", slowest = {}, slow_from = 0, measured = setmetatable({}, { __mode = "k" }),
+    handled = 0, looked = now(), violations = {}, dropped = {}, threads = o.kind == "thread", slowest = {}, slow_from = 0, measured = setmetatable({}, { __mode = "k" }),
   }
   local ud, why = core.pool_new(pool, n)
   if not ud then misuse("Pool", why) end
