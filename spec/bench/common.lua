@@ -18,6 +18,7 @@ os.execute("mkdir -p " .. quote(build .. "/bench"))
 assert(os.execute(("${CC:-cc} -O2 -pthread -o %s %s"):format(quote(raw), quote(folder .. "/raw.c"))), "raw.c does not compile")
 if not first_line("test -x " .. quote(mprun) .. " && echo yes") then mprun = nil end
 
+common.node = first_line "command -v node" -- not needed: some rows have its figure, too
 common.folder, common.mprun, common.build, common.python, common.raw = folder, mprun, build, python, raw
 common.quote = quote
 common.runs = math.tointeger(os.getenv "RUNS" or 3)

@@ -74,9 +74,14 @@ local nothing_raw = { raw = true }
 local without = { pool_map = nothing_raw, thread = nothing_raw, process_spawn = nothing_raw, closure = { raw = true, python = true }, table_3 = nothing_raw,
                   table_100 = nothing_raw, table_100k = nothing_raw }
 
+-- Rows that Node's worker threads do as well, where node is installed (node.js): a line below the row.
+local by_node = { queue_int = true, queue_table = true, round_trip = true }
+
 local function measure(name)
   local figures, why, command = { mp = {}, python = {}, raw = {} }, {}, commands(name)
+  local node = {}
   for _ = 1, runs do
+    if common.node and by_node[name] then node[#node + 1] = run(("%s %s %s"):format(quote(common.node), quote(folder .. "/node.js"), name)) end
     for _, side in ipairs(sides) do
       if command[side] and not why[side] and not (without[name] or {})[side] then
         local x, problem = run(command[side])
@@ -84,7 +89,7 @@ local function measure(name)
       end
     end
   end
-  return median(figures.mp), median(figures.python), median(figures.raw), why
+  return median(figures.mp), median(figures.python), median(figures.raw), why, median(node)
 end
 
 local wanted
@@ -95,15 +100,16 @@ print(common.runs_of .. "\n")
 local form = "%-12s %-42s %5s %10s %10s %10s %9s %8s  %s"
 print(form:format("row", "", "unit", "mp", "Python", "raw C", "Python/mp", "mp/raw", "to reach"))
 
-local tsv = { "# " .. common.machine .. "; " .. common.runs_of, "row\twhat\tunit\tmore_is_better\tmp\tpython\traw\tto_reach" }
+local tsv = { "# " .. common.machine .. "; " .. common.runs_of, "row\twhat\tunit\tmore_is_better\tmp\tpython\traw\tto_reach\tnode" }
 local failed
 for _, row in ipairs(rows) do
   local name, unit, what, target = table.unpack(row)
   if not wanted or wanted[name] then
-    local m, p, r, why = measure(name)
+    local m, p, r, why, node = measure(name)
     local gain = m and p and (row.more and m / p or p / m)
     local cost = m and r and (row.more and r / m or m / r)
     print(form:format(name, what, unit, show(m), show(p), show(r), show(gain), show(cost), target))
+    if node then print(("%-12s   Node, two threads: %s %s"):format("", show(node), unit)) end
     for _, side in ipairs(sides) do
       if why[side] then print(("%-12s   %s: %s"):format("", side, why[side])) end
       if why[side] and not why[side]:find "^no mp%." then failed = true end
@@ -111,7 +117,7 @@ for _, row in ipairs(rows) do
     if not mprun then failed = true end
     io.stdout:flush()
     tsv[#tsv + 1] = table.concat({ name, what, unit, tostring(row.more or false), m and ("%.6g"):format(m) or "",
-      p and ("%.6g"):format(p) or "", r and ("%.6g"):format(r) or "", target }, "\t")
+      p and ("%.6g"):format(p) or "", r and ("%.6g"):format(r) or "", target, node and ("%.6g"):format(node) or "" }, "\t")
   end
 end
 if not mprun then print "\nmprun is not there: run make" end
