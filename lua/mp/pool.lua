@@ -1233,7 +1233,8 @@ local function new(_, o, ...)
   if o.maxtasksperchild ~= nil then options.maxtasksperchild = count("Pool", "maxtasksperchild", o.maxtasksperchild) end
   local pool = {
     pid = getpid(), options = options, state = "running", jobs = {}, free = {}, outstanding = 0, workers = {}, failed_starts = 0, most_starts = n + 2,
-    handled = 0, looked = now(), violations = {}, dropped = {}, threads = o.kind == "thread", slowest = {}, slow_from = 0, measured = setmetatable({}, { __mode = "k" }),
+    handled = 0, looked = now(), violations = {}, dropped = {},
+    threads = o.kind == "thread", slowest = {}, slow_from = 0, measured = setmetatable({}, { __mode = "k" }),
   }
   local ud, why = core.pool_new(pool, n)
   if not ud then misuse("Pool", why) end
