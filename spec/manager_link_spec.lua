@@ -539,6 +539,15 @@ describe("over a link", function()
     end)
     failing("died", function() return d.x end)
     m:shutdown()
+    local path = "unix:" .. run.tmpdir() .. "/socket"
+    local first = open { address = path }
+    local old = mp.connect(path, KEY):dict { x = "old" }
+    first:shutdown()
+    local second <close> = open { address = path }
+    local new = mp.connect(path, KEY):dict { x = "new" }
+    assert.matches("another manager", failing("died", function() return old.x end).message)
+    assert.equal("new", new.x)
+    assert.equal(path, second.address)
     local m2 = open()
     local c2 = mp.connect(m2.address, KEY)
     local e = c2:Event()

@@ -134,7 +134,7 @@ local function ask(q)
   if type(op) ~= "string" or op == "forget" then return { 0, MISUSED, "there is no such operation" } end
   if op == "hello" then
     if q[5] ~= L.VERSION then return { 0, MISUSED, "the other program has another version of mp" } end
-    return done(root_fields.server.name)
+    return done(root_fields.server.name, M.call(root_fields, "hello", "identity"))
   end
   local v = find(id)
   local f = fields_of(v)

@@ -1,6 +1,7 @@
 -- link.lua -- a link to a manager of another program: mp.connect, and what goes over it (docs/internals/managers.md).
 -- A link is a table; each process (and Lua state) that uses one has a connection, and so a deputy at the other end, of its own:
 --   address, key, name   whom it calls
+--   identity             of the server that was found there: another one at the same address has other objects under the same numbers
 --   wire, pid, seq       the connection (l_link.c), the process whose it is, the number of the last request
 --   counts               id -> how many proxies of this state stand for it; dropped: the ids of which none is left
 --   proxies, pinned      id -> proxy, weak; those that were sent on to another process of ours
@@ -24,13 +25,10 @@ function L.check_address(fname, address)
   if not ok then misuse(fname, why) end
 end
 
-local function link_to(address, key)
-  local name = address .. "\0" .. key
-  local link = links[name]
-  if not link then
-    link = setmetatable({ address = address, key = key, seq = 0, counts = {}, dropped = {}, pinned = {}, proxies = setmetatable({}, { __mode = "v" }) }, Link)
-    links[name] = link
-  end
+local function new_link(address, key)
+  local link = setmetatable({ address = address, key = key, seq = 0, counts = {}, dropped = {}, pinned = {},
+                              proxies = setmetatable({}, { __mode = "v" }) }, Link)
+  links[address .. "\0" .. key] = link
   return link
 end
 
@@ -49,6 +47,14 @@ function Link:open(fname)
     died(self, (why:gsub("^" .. self.address:gsub("%p", "%%%0") .. ": ", "")))
   end
   self.wire = wire
+  local a = self:exchange(fname, "hello", ROOT, VERSION)
+  local sentence = a[2] ~= DONE and tostring(a[3])
+  if not sentence and self.identity and self.identity ~= a[5] then sentence = "another manager is there now" end
+  if sentence then
+    core.link_close(wire)
+    died(self, sentence)
+  end
+  self.name, self.identity = a[4], a[5]
 end
 
 -- ---- values over the link -------------------------------------------------------------------
@@ -91,12 +97,15 @@ end
 -- As it travels to other processes of this program, which call for themselves. What was sent on is kept here: the receiver has it a bit later.
 function Link.describe(f)
   f.link.pinned[f.id] = f.link.proxies[f.id]
-  return { f.id, f.kind, f.label, link = { address = f.link.address, key = f.link.key, name = f.link.name } }
+  return { f.id, f.kind, f.label, link = { address = f.link.address, key = f.link.key, name = f.link.name, identity = f.link.identity } }
 end
 
 function L.arrive(d)
-  local link = link_to(d.link.address, d.link.key)
-  link.name = d.link.name
+  local link = links[d.link.address .. "\0" .. d.link.key]
+  if not link or link.identity ~= d.link.identity then
+    link = new_link(d.link.address, d.link.key)
+    link.name, link.identity = d.link.name, d.link.identity
+  end
   return link:arrive(d)
 end
 
@@ -157,13 +166,11 @@ function L.connect(address, key)
   L.check_address("connect", address)
   if key == nil then key = mp.current_process().authkey end
   if type(key) ~= "string" or key == "" then misuse("connect", format("authkey must be a string with something in it, not a %s", type(key))) end
-  local link = link_to(address, key)
-  local a = link:exchange("connect", "hello", ROOT, VERSION)
-  if a[2] ~= DONE then
-    link:close()
-    error(core.error_new { kind = "error", name = address, message = format("%sconnect: %s: %s", core.where(), address, tostring(a[3])) }, 0)
+  local link = links[address .. "\0" .. key]
+  if not link or not pcall(link.exchange, link, "connect", "hello", ROOT, VERSION) then -- none, or to one that is gone
+    link = new_link(address, key)
+    link:open("connect")
   end
-  link.name = a[4]
   local m = link:arrive { ROOT, "manager" }
   fields_of(m).address = address
   return m

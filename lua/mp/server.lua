@@ -371,6 +371,7 @@ do
     for i = 1, r.n do r[i] = served(r[i], name) end
     return unpack(r, 1, r.n)
   end
+  function G.identity() return S.identity end
   function G.has(_, name) return registered[name] ~= nil or make[name] ~= nil end
   function G.register(_, name, constructor)
     registered[name] = constructor
@@ -661,7 +662,7 @@ function S.serve(task)
   end
   local root = new_object("manager")
   assert(root.id == ROOT)
-  S.root, S.alive = root, task.alive
+  S.root, S.alive, S.identity = root, task.alive, core.random(16)
   task.told:send { manager = root.proxy }
   sent()
   task.told:close()
