@@ -30,6 +30,8 @@ local function server_of(d)
   if not s then
     s = { requests = d.requests, alive = d.alive, pid = d.pid, name = d.name, proxies = setmetatable({}, { __mode = "v" }) }
     servers[d.requests] = s
+  elseif d.alive ~= s.alive then
+    d.alive:close() -- known; a descriptor is not for the collector to count
   end
   return s
 end
@@ -149,7 +151,11 @@ end
 function M.arrive(d)
   if core.linking then return core.linking:arrive(d) end
   if d.link then return core.manager_part "link".arrive(d) end
-  if M.own and d.server.requests == M.own.requests then return M.proxy_here(d[1]) end
+  if M.own and d.server.requests == M.own.requests then
+    d.token:close()
+    d.server.alive:close()
+    return M.proxy_here(d[1])
+  end
   local s = server_of(d.server)
   local known = s.proxies[d[1]]
   if known then
