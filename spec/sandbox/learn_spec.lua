@@ -31,3 +31,11 @@ describe("under the policy that was learnt from it,", function()
     end
   end
 end)
+
+it("who is left out is a script of the tour, with a reason", function()
+  local tour = run.read "scripts/tour.txt"
+  for name, why in pairs(other) do
+    assert(("\n" .. tour):find("\n" .. name .. "\n", 1, true), name)
+    assert(#why > 10)
+  end
+end)
