@@ -298,9 +298,10 @@ static int l_jail_receive_report (lua_State *L) {
   r->fd = -1;
   luaL_setmetatable(L, REPORT);
   if (next_record(&task) != 0) return sentence(L);
-  rc = task.nfds == 1 ? 0 : mpi_fail(MP_ECORRUPT, "this is not a report");
+  rc = task.nfds >= 1 && task.nfds <= 1 + MPI_AWAY_FDS ? 0 : mpi_fail(MP_ECORRUPT, "this is not a report");
   if (rc == 0) {
     r->fd = task.fds[0];
+    mpi_away_take(task.fds + 1, task.nfds - 1);
     task.nfds = 0;
   }
   mpi_record_fini(&task);

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/interrupt.h"
 #include "proc/spawn.h"
+#include "sandbox/away.h"
 
 int mp_set_helper (const char *path) {
   if (path == NULL || *path == '\0') return mpi_fail(MP_EMISUSE, "the helper's path is empty");
@@ -76,7 +77,11 @@ int mpi_start (const struct mpi_start *s, mpi_child **out) {
   t.confined = s->report_fd >= 0;
   mpi_spawn_locate();
   rc = mpi_spawn(&t, &c);
-  if (rc == 0 && s->report_fd >= 0) rc = mpi_record_send(c->sock, MPI_REPORT_TASK, NULL, 0, &s->report_fd, 1);
+  if (rc == 0 && s->report_fd >= 0) {
+    int fds[1 + MPI_AWAY_FDS];
+    fds[0] = s->report_fd;
+    rc = mpi_record_send(c->sock, MPI_REPORT_TASK, NULL, 0, fds, 1 + mpi_away_get(fds + 1));
+  }
   if (rc == 0 && s->secret != NULL)
     rc = mpi_record_send(c->sock, MPI_REPORT_TASK, s->secret->data, s->secret->size, s->secret->fds, s->secret->nfds);
   if (rc == 0 || (rc == MP_ECLOSED && c != NULL)) rc = begun(c); /* one that has ended says why */

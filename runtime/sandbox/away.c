@@ -85,6 +85,11 @@ int mpi_away_holds (int fd) {
   return 0;
 }
 
+void mpi_away_forget (void) {
+  int i;
+  for (i = 0; i < MPI_AWAY_FDS; i++) mpi_fd_close(&taken[i]);
+}
+
 static int enter_taken (int net) {
   if (taken[AT_NET] < 0 || taken[AT_IPC] < 0) return 0;
   if (taken[AT_USER] >= 0 && setns(taken[AT_USER], CLONE_NEWUSER) != 0) return 0;
@@ -93,10 +98,10 @@ static int enter_taken (int net) {
 }
 
 int mpi_away_enter (int net) {
-  int root = geteuid() == 0, there = enter_taken(net), i, apart = 0;
+  int root = geteuid() == 0, there = enter_taken(net), apart = 0;
   int flags = there ? 0 : CLONE_NEWIPC | (net ? CLONE_NEWNET : 0);
   if (root) (void)(flags != 0 && unshare(flags) != 0);
   else apart = unshare(flags | CLONE_NEWUSER) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWIPC) == 0;
-  for (i = 0; i < MPI_AWAY_FDS; i++) mpi_fd_close(&taken[i]);
+  mpi_away_forget();
   return apart;
 }

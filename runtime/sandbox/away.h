@@ -21,6 +21,7 @@ int mpi_away_get (int fds[MPI_AWAY_FDS]);
 /* In who is going to be confined: what the maker has sent. */
 void mpi_away_take (const int *fds, int n);
 int mpi_away_holds (int fd);
+void mpi_away_forget (void); /* in who stays here after all */
 
 /* net: without a network. Returns 1 if the processes of this user are counted apart from now on (a user namespace of its own). */
 int mpi_away_enter (int net);

@@ -354,6 +354,7 @@ static int only_limits (const struct mpi_jail *j, int supervisor) {
   struct mpi_policy p = j->policy;
   char go;
   int rc;
+  mpi_away_forget();
   if (p.files < 0) p.files = sysconf(_SC_OPEN_MAX); /* as it was */
   (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   if ((rc = limit_resources(&p, NULL, 0)) != 0 || (rc = mpi_fd_send(supervisor, "N", 1, NULL, 0)) != 0) return rc;
