@@ -104,6 +104,11 @@ static int view_table (struct mpi_store *s, struct table *t) {
   return 0;
 }
 
+/* Before all of a table is walked: was it ever written? A new one is cleared, so its pages exist; a claimed one would get them from us. */
+static int table_exists (struct mpi_store *s, const struct table *t) {
+  return mpi_seg_holds(&s->o.seg, t->cap * sizeof(struct slot)) ? 0 : mpi_undo_corrupt(s);
+}
+
 static int same_key (const struct view *v, const struct mpi_item *key) {
   return v->ksize == key->size + 1 && v->r->bytes[0] == (char)key->kind && memcmp(v->r->bytes + 1, key->data, key->size) == 0;
 }
@@ -170,6 +175,7 @@ static int rebuild (struct mpi_store *s, uint64_t count) {
   uint64_t cap = FIRST_CAP, off, i, entries = 0, old = word(s, TABLE);
   struct slot *slot;
   int rc = view_table(s, &t);
+  if (rc == 0) rc = table_exists(s, &t);
   if (rc != 0) return rc;
   if (count > t.cap + 1) return mpi_undo_corrupt(s); /* a wild count would not let the next loop end */
   while (cap / 2 < count) cap *= 2;
@@ -401,6 +407,7 @@ int mpi_dict_snapshot (mp_object *o, void *buf, size_t room, size_t *size, uint6
   int rc = mpi_store_enter(s, deadline);
   if (rc != 0) return rc;
   rc = view_table(s, &t);
+  if (rc == 0) rc = table_exists(s, &t);
   count = word(s, COUNT);
   need = word(s, BYTES);
   if (rc == 0 && (count > t.cap || need > s->heap_end)) rc = mpi_undo_corrupt(s);

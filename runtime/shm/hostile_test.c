@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -261,6 +262,32 @@ TEST("a container that claims to hold what it has no memory for is damaged, and 
   CHECK_OK(mpi_dict_set(d, &key, &value, MP_NEVER));
   s->root->word[4] = s->heap_end - 64; /* bytes of all keys and values */
   CHECK_EQ(mpi_dict_snapshot(d, buf, sizeof buf, &size, &n, MP_NEVER), MP_ECORRUPT);
+  mp_release(d);
+}
+
+static uint64_t blocks_of (const mp_object *o) {
+  struct stat st;
+  CHECK_EQ(mpi_fstat(o->seg.fd, &st), 0);
+  return (uint64_t)st.st_blocks * 512;
+}
+
+TEST("a table that is only claimed is not walked, for that would make its pages") {
+  mp_object *d = NULL;
+  struct mpi_store *s;
+  uint64_t off, n, *chunk;
+  size_t size;
+  char buf[8];
+  CHECK_OK(mp_dict_new(&d));
+  s = (struct mpi_store *)d;
+  off = s->heap_at + 10 * (uint64_t)MPI_CHUNK;
+  chunk = mpi_store_at(s, off);
+  chunk[0] = 0x52; /* a run */
+  chunk[2] = (s->heap_end - off) / MPI_CHUNK;
+  s->root->word[0] = off + 64;
+  for (s->root->word[1] = 8; s->root->word[1] * 32 < chunk[2] * MPI_CHUNK - 64; s->root->word[1] *= 2) {}
+  CHECK(s->root->word[1] > 65536);
+  CHECK_EQ(mpi_dict_snapshot(d, buf, sizeof buf, &size, &n, MP_NEVER), MP_ECORRUPT);
+  CHECK(blocks_of(d) < 1 << 20);
   mp_release(d);
 }
 

@@ -113,6 +113,11 @@ static uint64_t record_of (struct mpi_store *s, const struct mpi_item *v) {
   return off;
 }
 
+/* Before all items are moved: each of them has a record, so that a count that is only claimed shows. */
+static int exists (struct mpi_store *s, uint64_t count) {
+  return mpi_seg_holds(&s->o.seg, count * 16) ? 0 : mpi_undo_corrupt(s);
+}
+
 static uint64_t new_slots (struct mpi_store *s, uint64_t cap, uint64_t **slot) {
   uint64_t off = mpi_heap_alloc(s, cap * sizeof(uint64_t));
   if (off != 0) *slot = mpi_store_at(s, off);
@@ -143,6 +148,7 @@ static uint64_t *gap (struct mpi_store *s, const struct array *a, uint64_t i, ui
     }
     return a->slot + i;
   }
+  if (exists(s, a->count) != 0) return NULL;
   while (cap < a->count + n) cap *= 2;
   off = new_slots(s, cap, &slot);
   if (off == 0) return NULL;
@@ -159,7 +165,7 @@ static void shrink (struct mpi_store *s) {
   a.cap = word(s, CAP);
   a.count = word(s, COUNT);
   if (a.cap <= 1024 || a.count > a.cap / 8) return;
-  if (mpi_heap_room(s, word(s, SLOTS)) / sizeof(uint64_t) < a.cap) return;
+  if (mpi_heap_room(s, word(s, SLOTS)) / sizeof(uint64_t) < a.cap || !mpi_seg_holds(&s->o.seg, a.count * 16)) return;
   a.slot = mpi_store_at(s, word(s, SLOTS));
   cap = a.cap / 4;
   mpi_undo_begin(s);
@@ -354,6 +360,7 @@ int mpi_list_reverse (mp_object *o, int64_t deadline) {
   int rc = begin(o, &a, deadline);
   if (rc != 0) return rc;
   if (a.count < 2) return finish(o, 0);
+  if (exists(s, a.count) != 0) return finish(o, s->err);
   off = new_slots(s, a.cap, &slot);
   if (off == 0) return finish(o, s->err);
   for (i = 0; i < a.count; i++) slot[i] = mpi_peek(&a.slot[a.count - 1 - i]);

@@ -18,7 +18,7 @@ static size_t data_at (uint32_t kind) {
 static int attach (struct mpi_object *o) {
   struct mpi_queue *q = (struct mpi_queue *)o;
   struct mpi_ring_shared *s = mpi_seg_at(&o->seg, RING_AT);
-  uint32_t kind = s->reserved & REDELIVER;
+  uint32_t kind = *(volatile uint32_t *)&s->reserved & REDELIVER;
   int rc;
   if (o->seg.size < data_at(kind) + MPI_PAGE || !mpi_carrier_fits(o->fds[1]) || !mpi_carrier_fits(o->fds[2]) || !mpi_bell_fits(o->fds[3])) return mpi_fail(MP_ECORRUPT, "a queue that arrived is malformed");
   rc = mpi_ring_attach(&q->ring, s, &o->seg, data_at(kind), o->seg.size - data_at(kind));

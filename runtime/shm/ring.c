@@ -52,8 +52,8 @@ void mpi_ring_format (struct mpi_ring_shared *s, uint64_t maxbytes, uint32_t max
 }
 
 int mpi_ring_attach (struct mpi_ring *r, struct mpi_ring_shared *s, const mpi_seg *seg, size_t data_offset, size_t room) {
-  uint64_t capacity = s->capacity;
-  uint64_t maxbytes = s->maxbytes;
+  uint64_t capacity = *(volatile uint64_t *)&s->capacity; /* once: a peer may be changing it */
+  uint64_t maxbytes = *(volatile uint64_t *)&s->maxbytes;
   if (capacity < 4096 || (capacity & (capacity - 1)) != 0 || capacity > room || capacity / MPI_RING_UNIT > UNITS_MAX ||
       maxbytes > capacity / 2)
     return mpi_fail(MP_ECORRUPT, "a ring's bounds are impossible");
@@ -64,7 +64,7 @@ int mpi_ring_attach (struct mpi_ring *r, struct mpi_ring_shared *s, const mpi_se
   r->units = (uint32_t)(capacity / MPI_RING_UNIT);
   r->window = WINDOW_BYTES / MPI_RING_UNIT < r->units / 2 ? WINDOW_BYTES / MPI_RING_UNIT : r->units / 2;
   r->maxbytes = maxbytes;
-  r->maxsize = s->maxsize;
+  r->maxsize = *(volatile uint32_t *)&s->maxsize;
   r->send_fd = -1;
   r->recv_fd = -1;
   r->bell_fd = -1;
