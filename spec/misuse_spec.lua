@@ -144,6 +144,42 @@ describe("misuse", function()
     refuses({ "wait: [1]", "closed" }, function() mp.wait { q } end)
   end)
 
+  it("by whoever closes a handle in the middle of a call on it, is told, and harms nothing", function()
+    local function close(o) local _ <close> = o end
+    local Class, o = {}, nil
+    local function instance() return setmetatable({}, Class) end
+    mp.register("misuse_spec.Closing", Class, {
+      dump = function() if o then close(o) end return 1 end,
+      load = function() if o then close(o) end return instance() end })
+    local function list(n) -- whose reading closes
+      return setmetatable({}, { __len = function() return n end, __index = function(_, i) if i == n then close(o) end return i end })
+    end
+    local function during(make, f, ...)
+      local words = { "closed", ... }
+      refuses(words, function()
+        o = make()
+        f()
+      end)
+      o = nil
+    end
+    during(mp.Queue, function() o:put(instance()) end, "put")
+    during(mp.Queue, function() o:put_many { 1, instance(), 3 } end, "put_many")
+    during(mp.Queue, function() o:put_many(list(2)) end, "put_many")
+    during(mp.Pipe, function() o:send(instance()) end, "send")
+    during(function() return mp.Array("i", 3) end, function() o:set(1, list(2)) end, "set")
+    during(function() return mp.List { 3 } end, function() o:extend(list(2)) end, "extend")
+    during(mp.Queue, function()
+      mp.wait(setmetatable({}, { __len = function() return 2 end, __index = function(_, i) if i == 1 then return o end close(o) return mp.Event() end }))
+    end, "wait")
+    local q = mp.Queue()
+    q:put(instance())
+    q:put(2)
+    during(function() return q end, function() q:get_many(5) end, "get_many")
+    local b
+    b = mp.Barrier(1, { action = function() close(b) end })
+    assert.equal(1, b:wait())
+  end)
+
   it("of a lock inside its scope does not hide why the scope ended", function()
     for _, l in ipairs { mp.Lock(), mp.RLock(), mp.Condition() } do
       refuses({ "the reason" }, function()

@@ -17,11 +17,13 @@ unsigned mpl_ring_trust (const struct mpi_ring *r) {
 static const struct mpl_encoding message = {NULL, NULL, NULL, MPL_ONE_RECORD};
 
 int mpl_ring_put (lua_State *L, struct mpi_ring *r, int idx, int64_t deadline) {
+  const mp_object *o = mpl_test(L, 1);
   int rc, done;
   do {
     struct mpl_parcel *p = mpl_parcel_out(L);
     struct mpi_msg m;
     mpl_encode_as(L, idx, p, &message); /* again after an interruption that raised nothing: a hook may have used the parcel */
+    mpl_still(L, 1, o);
     m.data = p->data;
     m.size = p->size;
     m.fds = p->fds;

@@ -80,11 +80,13 @@ static int l_set (lua_State *L) {
     for (k = 0; k < length; k++) mpi_cell_store(c, i - 1 + k, (unsigned char)s[k]);
   } else if (lua_istable(L, 3)) {
     n = (uint64_t)luaL_len(L, 3);
+    mpl_still(L, 1, (mp_object *)c);
     if (n > c->count - i + 1)
       return mpl_misuse(L, "set", "%llu elements do not fit from index %llu on", (unsigned long long)n, (unsigned long long)i);
     bits = lua_newuserdatauv(L, (size_t)n * sizeof *bits + 1, 0);
     for (k = 0; k < n; k++) {
       (void)lua_geti(L, 3, (lua_Integer)k + 1);
+      mpl_still(L, 1, (mp_object *)c);
       bits[k] = encode(L, -1, c, "set");
       lua_pop(L, 1);
     }

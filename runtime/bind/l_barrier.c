@@ -31,21 +31,29 @@ static int get (lua_State *L) {
   return 1;
 }
 
-/* While the action runs, a to-be-closed value sees to it that its failure breaks the barrier. */
+/* While the action runs, a to-be-closed value sees to it that its failure breaks the barrier. It keeps the object, whose handle the action
+** may close. */
 struct runner {
-  mp_object *o;
-  int seat; /* -1: nothing to do */
+  mp_object *o; /* NULL: none yet, or no more */
+  int seat;     /* -1: nothing to do */
 };
 
-static int l_runner_close (lua_State *L) {
+static int l_runner_gc (lua_State *L) { /* of a coroutine that was dropped in the middle, else there is nothing left */
   struct runner *r = luaL_checkudata(L, 1, "mp.BarrierAction");
-  if (r->seat < 0) return 0;
-  (void)mp_barrier_complete(r->o, r->seat, 0);
-  r->seat = -1;
+  mp_object *o = r->o;
+  r->o = NULL;
+  mp_release(o);
   return 0;
 }
 
-static const luaL_Reg runner_meta[] = {{"__close", l_runner_close}, {NULL, NULL}};
+static int l_runner_close (lua_State *L) {
+  struct runner *r = luaL_checkudata(L, 1, "mp.BarrierAction");
+  if (r->seat >= 0) (void)mp_barrier_complete(r->o, r->seat, 0);
+  r->seat = -1;
+  return l_runner_gc(L);
+}
+
+static const luaL_Reg runner_meta[] = {{"__close", l_runner_close}, {"__gc", l_runner_gc}, {NULL, NULL}};
 static const mpl_type runner_type = {0, "mp.BarrierAction", NULL, runner_meta, NULL, NULL, NULL};
 
 /* Stack: 1 the barrier (which keeps the object), 2 the runner. */
@@ -75,10 +83,12 @@ static int l_wait (lua_State *L) {
   lua_settop(L, 1);
   if (mpi_barrier_has_action(o)) {
     r = lua_newuserdatauv(L, sizeof *r, 0);
-    r->o = o;
+    r->o = NULL;
     r->seat = -1;
     luaL_setmetatable(L, "mp.BarrierAction");
     lua_toclose(L, 2);
+    mp_retain(o);
+    r->o = o;
     if (lua_getiuservalue(L, 1, 1) != LUA_TFUNCTION) return luaL_argerror(L, 1, "the barrier came without its action");
   }
   mpl_enter(L);

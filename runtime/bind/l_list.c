@@ -253,6 +253,7 @@ static int l_extend (lua_State *L) {
     struct pack b;
     luaL_checktype(L, 2, LUA_TTABLE);
     b = pack_table(L, 2, &n, "extend");
+    mpl_still(L, 1, o);
     return insert_packed(L, o, 0, b.p, b.size, (uint64_t)n, "extend");
   }
 }
@@ -270,6 +271,7 @@ static int l_insert (lua_State *L) {
     lua_Integer n;
     b = pack_table(L, 4, &n, "insert");
   }
+  mpl_still(L, 1, o);
   return insert_packed(L, o, at, b.p, b.size, 1, "insert");
 }
 

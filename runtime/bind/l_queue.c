@@ -140,7 +140,7 @@ static void append (lua_State *L, int idx, struct spans *s, const void *data, si
 }
 
 /* Encodes list[1..n] into a buffer at the top of the stack; msgs gets offsets for addresses, which are turned into addresses at the end. */
-static void encode_list (lua_State *L, const struct mpi_ring *r, int n, struct mpi_msg *msgs) {
+static void encode_list (lua_State *L, const mp_object *o, const struct mpi_ring *r, int n, struct mpi_msg *msgs) {
   struct spans bytes = {NULL, 0, 0};
   struct spans fds = {NULL, 0, 0};
   int at, i;
@@ -152,6 +152,7 @@ static void encode_list (lua_State *L, const struct mpi_ring *r, int n, struct m
     struct mpl_encoding how = {"put_many", NULL, NULL, MPL_ONE_RECORD, i + 1};
     lua_geti(L, 2, i + 1);
     mpl_encode_as(L, -1, p, &how);
+    mpl_still(L, 1, o);
     mpl_ring_share(r, p->fds, p->nfds);
     msgs[i].size = p->size;
     msgs[i].nfds = p->nfds;
@@ -177,7 +178,8 @@ static lua_Integer length_given (lua_State *L) {
 }
 
 static int l_put_many (lua_State *L) {
-  struct mpi_ring *r = check_ring(L);
+  mp_object *o = mpl_check(L, 1, &queue_type);
+  struct mpi_ring *r = mpi_queue_ring(o);
   int64_t deadline = mpl_deadline(L, 3);
   struct mpi_msg *msgs;
   lua_Integer n;
@@ -188,7 +190,8 @@ static int l_put_many (lua_State *L) {
   n = lua_type(L, -1) == LUA_TNUMBER ? length_given(L) : luaL_len(L, 2);
   luaL_argcheck(L, n >= 0 && n <= 100000000, 2, "impossible length");
   msgs = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *msgs, 0);
-  encode_list(L, r, (int)n, msgs);
+  encode_list(L, o, r, (int)n, msgs);
+  mpl_still(L, 1, o);
   while (total < (int)n) {
     mpl_enter(L);
     rc = mpi_ring_put(r, msgs + total, (int)n - total, &put_now, deadline);
@@ -254,6 +257,7 @@ static int l_get_many (lua_State *L) {
     else if (rc != 0) return mpl_result(L, "get_many", rc);
     else {
       decode_batch(L, p, ends, got, total + 1, mpl_ring_trust(&q->ring));
+      mpl_still(L, 1, (mp_object *)q);
       total += got;
     }
   }

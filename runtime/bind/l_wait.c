@@ -76,6 +76,11 @@ static int collect (lua_State *L, struct item *items, int n) {
     lua_rawseti(L, things, count);
   }
   lua_remove(L, seen);
+  for (i = 1; i <= count; i++) { /* the list's own functions may have closed one. The things are where `seen` was */
+    lua_rawgeti(L, seen, i);
+    if (mpl_isobject(L, -1) && mpl_test(L, -1) == NULL) return luaL_error(L, "wait: the handle of a thing in the list is closed");
+    lua_pop(L, 1);
+  }
   return count;
 }
 

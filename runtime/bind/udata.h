@@ -68,6 +68,13 @@ static inline int mpl_isobject (lua_State *L, int idx) {
   return mpl_box_at(L, idx) != NULL;
 }
 
+/* Once Lua code may have run in the middle of a call (a class's dump, a list's __index, a finalizer): the handle at arg, which was that
+** object's, is closed meanwhile, and the object perhaps gone: misuse. */
+static inline void mpl_still (lua_State *L, int arg, const mp_object *o) {
+  const struct mpl_box *b = lua_touserdata(L, arg);
+  if (__builtin_expect(b->o != o, 0)) (void)mpl_check_failed(L, arg, b->type);
+}
+
 /* Constructors: option `name` of the table at `arg`, pushed; 0 and nothing pushed when absent. Each takes it off a private copy, so that
 ** mpl_options_done can refuse what is left: "mp.Queue: unknown option 'foo'". Begin replaces the table at arg by its copy. */
 void mpl_options_begin (lua_State *L, int arg);
