@@ -216,6 +216,7 @@ describe("a dict", function()
     local d = mp.Dict()
     misuse({ "Dict", "table" }, function() mp.Dict(5) end)
     misuse({ "get" }, function() d:get() end)
+    misuse({ "bad argument #1 to 'update' (value expected)" }, function() d:update() end)
     misuse({ "set" }, function() d:set("k") end)
   end)
 

@@ -568,6 +568,12 @@ describe("mp.sandbox", function()
     misuse({ "sandbox.explain", "unknown key" }, function() mp.sandbox.explain { foo = 1 } end)
   end)
 
+  unsanitized("selftest says nothing by itself", function()
+    local r = run.mprun({ "-e", "print(mp.sandbox.selftest().ok)" }, { timeout = 60 })
+    assert.equal("true\n", r.out)
+    assert.equal("", r.err)
+  end)
+
   it("selftest contains every attack it knows", function()
     local t = mp.sandbox.selftest()
     assert.is_true(t.ok, tostring(t))

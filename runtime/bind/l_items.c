@@ -35,6 +35,7 @@ int mpl_to_key (lua_State *L, int idx, struct mpl_item *k, const char *function)
       return 1;
     case LUA_TNIL: return 0;
     default:
+      luaL_checkany(L, idx);
       return mpl_misuse(L, function, "a key must be a string, a number or a boolean, not a %s", luaL_typename(L, idx));
   }
 }

@@ -12,6 +12,7 @@ static mp_object *check_list (lua_State *L) {
 static int64_t check_position (lua_State *L, int idx, const char *function) {
   lua_Integer i;
   int ok;
+  luaL_checkany(L, idx);
   if (lua_type(L, idx) != LUA_TNUMBER) (void)mpl_misuse(L, function, "a position must be an integer, not a %s", luaL_typename(L, idx));
   i = lua_tointegerx(L, idx, &ok);
   if (!ok) (void)mpl_misuse(L, function, "a position must be an integer");
