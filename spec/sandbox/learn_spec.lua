@@ -13,11 +13,14 @@ for _, what in ipairs(needs) do if not mp.sandbox.available()[what] then lacking
 if run.mode == "asan" or run.mode == "tsan" then lacking = "a sanitizer needs files and memory of its own" end
 
 describe("under the policy that was learnt from it,", function()
+  if lacking then
+    it("every script runs", function() return pending(lacking) end)
+    return
+  end
   for line in io.lines "scripts/tour.txt" do
     local name = line:match "^([%w_]+)"
     if name and not other[name] then
       it(name .. " runs", function()
-        if lacking then return pending(lacking) end
         local script = "scripts/" .. name .. ".lua"
         local learnt = run.mprun({ "--sandbox-learn", script }, { timeout = 60 })
         assert.equal(0, learnt.status, learnt.err)
