@@ -99,8 +99,8 @@ TEST("spins rarely where it has not paid off, and again once it has") {
   if (mpi_spin_limit(MPI_SPIN_MESSAGE) == 0) SKIP("one processor, or the hard mode: nothing spins");
   CHECK(mpi_spin_begin(&credit) > 0);
   for (i = 0; i < 50; i++) mpi_spin_end(&credit, 0);
-  for (i = 0; i < 256; i++) spun += mpi_spin_begin(&credit) > 0;
-  CHECK_EQ(spun, 1);
+  for (i = 0; i < 1280; i++) spun += mpi_spin_begin(&credit) > 0;
+  CHECK_EQ(spun, 10);
   for (i = 0; i < 5; i++) mpi_spin_end(&credit, 1);
   CHECK(mpi_spin_begin(&credit) > 0);
 }

@@ -48,19 +48,19 @@ int mpi_spin_limit (mpi_spin_kind kind) {
   return kind == MPI_SPIN_LATCH ? latch_spins : message_spins;
 }
 
-/* credit runs from -8 (never pays) to 8 (always pays). Looking in vain costs the processor more than a look that pays saves: -2 and +1. Where it does
-** not pay, for instance since whom we wait for does not run while we look, one wait in 256 tries again; if that pays, the next ones look too, for
-** two that wait for each other must begin to look at the same time. */
+/* credit runs from -8 (never pays) to 8 (always pays). A look in vain takes off 2, one that pays adds 3: looking goes on while two in five pay, as
+** where two workers wait for one task. Below that, for instance since whom we wait for does not run while we look, one wait in 128 tries again; if
+** that pays, the next ones look too, for two that wait for each other must begin to look at the same time. */
 int mpi_spin_begin (const int *credit) {
   static _Thread_local unsigned turn;
   int limit = mpi_spin_limit(MPI_SPIN_MESSAGE);
   if (__atomic_load_n(credit, __ATOMIC_RELAXED) >= -4) return limit; /* another thread may be writing it: any value will do */
-  return (++turn & 255) == 0 ? limit : 0;
+  return (++turn & 127) == 0 ? limit : 0;
 }
 
 void mpi_spin_end (int *credit, int paid_off) {
   int c = __atomic_load_n(credit, __ATOMIC_RELAXED);
-  c += !paid_off ? -2 : c < -4 ? 4 : 1;
+  c += !paid_off ? -2 : c < -4 ? 4 : 3;
   __atomic_store_n(credit, c > 8 ? 8 : c < -8 ? -8 : c, __ATOMIC_RELAXED);
 }
 
