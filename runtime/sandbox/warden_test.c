@@ -592,6 +592,16 @@ static void starts_sleepers (void) {
   sleeps();
 }
 
+/* Not the first record for sure: a sanitizer's runtime may have been refused something before. */
+static pid_t told (void) {
+  unsigned i, n = mpi_load(&report->n);
+  for (i = 0; i < n && i < sizeof report->v / sizeof report->v[0]; i++) {
+    pid_t pid = atoi(report->v[i].where);
+    if (pid > 0) return pid;
+  }
+  return 0;
+}
+
 TEST("the signal of the end takes along what the child has started") {
   void (*fn)(void) = starts_sleepers;
   pid_t warden, grandchild;
@@ -599,9 +609,8 @@ TEST("the signal of the end takes along what the child has started") {
   CHECK_OK(mpi_policy_run(&policy, "/usr/bin/sort"));
   prepare();
   warden = fork_child(inside, &fn);
-  CHECK(wait_until(mpi_load(&report->n) != 0, 5000));
-  grandchild = atoi(report->v[0].where);
-  CHECK(grandchild > 0 && alive(grandchild));
+  CHECK(wait_until((grandchild = told()) > 0, 5000));
+  CHECK(alive(grandchild));
   CHECK(kill(warden, MPI_WARDEN_END) == 0);
   CHECK_EQ(wait_child(warden), -SIGKILL);
   CHECK_EQ(mpi_load(&report->end), MPI_END_NONE);
