@@ -39,6 +39,15 @@ static inline void mpi_relax (void) {
 #endif
 }
 
+/* Asks for the cache line of an address that will soon be written: another processor has it. Any address will do. */
+static inline void mpi_prefetch_write (const void *p) {
+#if defined(__x86_64__)
+  __asm__ __volatile__("prefetchw %0" : : "m"(*(const char *)p)); /* nothing where the processor does not know it */
+#else
+  __builtin_prefetch(p, 1);
+#endif
+}
+
 /* Keeps the compiler (not the processor) from moving memory accesses across: what orders our own stores as
 ** the kernel sees them when it ends this thread. */
 #define mpi_compiler_barrier() atomic_signal_fence(memory_order_seq_cst)

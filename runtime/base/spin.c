@@ -10,7 +10,6 @@
 static _Atomic int latch_spins = -1;
 static _Atomic int message_spins = -1;
 
-#define LATCH_US 2
 #define MOST_US 25 /* about a sleep and a wake on a virtual machine */
 #define DENSE 16   /* iterations in which the looks follow each other directly: who answers at once is seen at once */
 
@@ -37,7 +36,7 @@ static void calibrate (void) {
     message_spins = 0;
   } else {
     int per_us = measure_relax_per_us();
-    latch_spins = per_us * LATCH_US;
+    latch_spins = per_us * MPI_SPIN_LATCH_US;
     message_spins = per_us * MOST_US;
   }
 #endif

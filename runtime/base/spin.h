@@ -10,6 +10,8 @@
 
 typedef enum { MPI_SPIN_LATCH, MPI_SPIN_MESSAGE } mpi_spin_kind;
 
+#define MPI_SPIN_LATCH_US 2 /* what MPI_SPIN_LATCH amounts to */
+
 int mpi_spin_limit (mpi_spin_kind kind);
 
 /* Adapts the spinning of one handle: `credit` (private memory, any start value 0) remembers whether looking has paid off. Iterations

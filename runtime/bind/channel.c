@@ -62,7 +62,7 @@ static int get (lua_State *L, const struct source *from, int64_t deadline, int (
     sink.fds = p->fds;
     sink.accept = accept;
     sink.accept_ud = ud;
-    rc = take(from, &sink, &got, 0);
+    rc = take(from, &sink, &got, deadline != 0 ? MPI_LOOK : 0);
     if (rc == MP_ETIMEDOUT && deadline != 0) {
       mpl_enter(L); /* only now: it takes time */
       rc = take(from, &sink, &got, deadline);

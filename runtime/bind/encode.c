@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/copy.h"
 #include "base/fd.h"
 #include "bind/codec_state.h"
 #include "bind/udata.h"
@@ -145,31 +146,14 @@ static int put_ref (struct enc *e, uint32_t id) {
 
 /* ---- scalars ---- */
 
-/* Most keys are a few bytes long: not worth a call of memcpy. */
-static inline unsigned char *copy_short (unsigned char *at, const char *s, size_t len) {
-  if (len >= 8) {
-    memcpy(at, s, 8);
-    if (len > 16) memcpy(at + 8, s + 8, 8);
-    memcpy(at + len - 8, s + len - 8, 8);
-    if (len > 24) memcpy(at + 16, s + 16, 8);
-  } else if (len >= 4) {
-    memcpy(at, s, 4);
-    memcpy(at + len - 4, s + len - 4, 4);
-  } else if (len > 0) {
-    at[0] = (unsigned char)s[0];
-    at[len / 2] = (unsigned char)s[len / 2];
-    at[len - 1] = (unsigned char)s[len - 1];
-  }
-  return at + len;
-}
-
 static inline int put_string (struct enc *e, int idx) {
   size_t len;
   const char *s = lua_tolstring(e->L, idx, &len);
   if (len < 32) {
     room(e, 40);
     *e->at = (unsigned char)(0xa0u | len);
-    e->at = copy_short(e->at + 1, s, len);
+    mpi_copy(e->at + 1, s, len);
+    e->at += 1 + len;
     return 1;
   }
   if (len > UINT32_MAX - 64) return refuse(e, "a string of 4 GiB or more cannot be sent");

@@ -12,7 +12,8 @@
 static const mpl_type pipe_type;
 
 static struct mpi_pipe *check_pipe (lua_State *L, const char *function) {
-  struct mpl_box *b = luaL_checkudata(L, 1, pipe_type.name);
+  struct mpl_box *b = mpl_box_at(L, 1);
+  if (b == NULL || b->type != &pipe_type) b = luaL_checkudata(L, 1, pipe_type.name); /* raises */
   if (b->o == NULL) mpl_misuse(L, function, "this end of the pipe is closed");
   return (struct mpi_pipe *)b->o;
 }

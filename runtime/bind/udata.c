@@ -33,10 +33,11 @@ const char mpl_box_tag = 0;
 
 /* __index: method, else attribute, else an error that names the field. Upvalues: methods, type. */
 static int l_index (lua_State *L) {
-  const mpl_type *t = lua_touserdata(L, lua_upvalueindex(2));
+  const mpl_type *t;
   lua_settop(L, 2);
   lua_pushvalue(L, 2);
   if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
+  t = lua_touserdata(L, lua_upvalueindex(2));
   lua_settop(L, 2);
   if (t->get != NULL && t->get(L) != 0) return 1;
   lua_settop(L, 2);

@@ -391,8 +391,8 @@ static int kill_at_points (const char *const *points, int times, void (*fn) (voi
 }
 
 static const char *const put_points[] = {"ring.put.carried",      "ring.put.written",       "ring.put.announced",
-                                         "ring.put.committed",    "waitq.announce.begin",   "waitq.announce.counted",
-                                         "waitq.announce.woken",  NULL};
+                                         "ring.put.expressed",    "ring.put.committed",     "waitq.announce.begin",
+                                         "waitq.announce.counted", "waitq.announce.woken",  NULL};
 static const char *const get_points[] = {"ring.get.copied", "ring.get.announced", "ring.get.committed", "waitq.announce.begin",
                                          "waitq.announce.counted", NULL};
 
@@ -420,7 +420,129 @@ static void check_puts (void *arg, const char *point) {
 
 TEST("a putter killed anywhere leaves whole messages and a working queue", .limit = 60) {
   struct stage s = {new_queue(0, 0), NULL, 0, 0};
-  CHECK_EQ(kill_at_points(put_points, 2, victim_puts, check_puts, &s), 6);
+  CHECK_EQ(kill_at_points(put_points, 2, victim_puts, check_puts, &s), 8);
+}
+
+/* As check_puts, but somebody else is the first to take the latch of the dead. */
+static void check_heir (void *arg, const char *point) {
+  struct stage *s = arg;
+  uint64_t v, n = 0;
+  size_t size = sizeof v;
+  (void)point;
+  CHECK(s->put == 0 ? mp_queue_fd(s->q) >= 0 : mp_queue_close(s->q, 0) == 0);
+  while (mp_queue_get(s->q, &v, &size, 0) == 0) CHECK_EQ(v, 5 + n++);
+  if (s->put == 0) {
+    put_int(s->q, 9);
+    put_int(s->q, 10);
+    CHECK_EQ(mp_queue_size(s->q), 2);
+    CHECK_EQ(get_int(s->q, 0), 9);
+    CHECK_EQ(get_int(s->q, 0), 10);
+    mp_release(s->q);
+    s->q = new_queue(0, 0); /* arming is for ever */
+  } else {
+    struct mpi_ring *r = mpi_queue_ring(s->q);
+    CHECK_EQ(mpi_load(&r->s->put_tail), mpi_load(&r->s->tail));
+    mp_release(s->q);
+    s->q = new_queue(0, 0);
+  }
+}
+
+TEST("whoever inherits the putters' latch puts their copy of the tail right", .limit = 60) {
+  struct stage s = {new_queue(0, 0), NULL, 0, 0};
+  CHECK_EQ(kill_at_points(put_points, 2, victim_puts, check_heir, &s), 8);
+  s.put = 1; /* closes instead of arming */
+  CHECK_EQ(kill_at_points(put_points, 2, victim_puts, check_heir, &s), 8);
+}
+
+/* ---- small messages that go along with the tail ---- */
+
+static void spoil_express (struct mpi_ring *r, uint64_t head) {
+  int i;
+  for (i = 0; i < (int)(MPI_EXPRESS_MOST / 8); i++) mpi_store(&r->s->express[i], UINT64_C(0x5757575757575757));
+  mpi_store(&r->s->express_head, head);
+}
+
+TEST("what stands beside the tail is taken only if it is the message that is due, and whole") {
+  mp_object *q = new_queue(0, 0);
+  struct mpi_ring *r = mpi_queue_ring(q);
+  uint64_t count = 0, v;
+  size_t size;
+  put_int(q, 1);
+  count++;
+  mpi_store(&r->s->express[0], 77); /* this is where it comes from */
+  CHECK_EQ(get_int(q, 0), 77);
+  put_int(q, 2);
+  count++;
+  spoil_express(r, 0); /* the next is being written */
+  CHECK_EQ(get_int(q, 0), 2);
+  put_int(q, 3);
+  count++;
+  spoil_express(r, (count + 1) << 32 | MPI_EXPRESS | 8); /* has been written */
+  CHECK_EQ(get_int(q, 0), 3);
+  put_int(q, 4);
+  count++;
+  spoil_express(r, count << 32 | MPI_EXPRESS | (MPI_EXPRESS_MOST + 1)); /* a stranger's */
+  CHECK_EQ(get_int(q, 0), 4);
+  put_int(q, 5);
+  count++;
+  spoil_express(r, count << 32 | 8);
+  CHECK_EQ(get_int(q, 0), 5);
+  put_int(q, 6);
+  count++;
+  spoil_express(r, count << 32 | MPI_EXPRESS | 16); /* more than there is room for */
+  CHECK_EQ(get_int(q, 0), 6);
+  put_int(q, 7);
+  put_int(q, 8); /* two: the first is not beside the tail */
+  CHECK_EQ(get_int(q, 0), 7);
+  CHECK_EQ(get_int(q, 0), 8);
+  size = sizeof v;
+  CHECK_ERR(mp_queue_get(q, &v, &size, 0), MP_ETIMEDOUT);
+  mp_release(q);
+}
+
+enum { WORDS = 7 }; /* some messages fit beside the tail, some do not */
+
+static void *equal_words_in (void *arg) {
+  struct work *w = arg;
+  uint64_t i, words[WORDS];
+  int k;
+  for (i = 0; i < w->n; i++) {
+    for (k = 0; k < WORDS; k++) words[k] = w->from + i;
+    CHECK_OK(mp_queue_put(w->q, words, 8 * (1 + (size_t)(i % WORDS)), MP_NEVER));
+  }
+  return NULL;
+}
+
+static void *equal_words_out (void *arg) {
+  struct work *w = arg;
+  uint64_t i, words[WORDS], sum = 0;
+  for (i = 0; i < w->n; i++) {
+    size_t size = sizeof words, k;
+    CHECK_OK(mp_queue_get(w->q, words, &size, MP_NEVER));
+    CHECK(size >= 8 && size % 8 == 0);
+    for (k = 1; k < size / 8; k++) CHECK_EQ(words[k], words[0]);
+    sum += words[0];
+  }
+  put_int(w->back, sum);
+  return NULL;
+}
+
+TEST("small messages are whole, however putters and getters overtake each other", .limit = 60, .clean = 1) {
+  enum { EACH = 100000 };
+  mp_object *q = new_queue(0, 0), *back = new_queue(0, 0);
+  struct work in[2] = {{q, back, EACH, 0}, {q, back, EACH, EACH}}, out = {q, back, EACH, 0};
+  pthread_t ids[4];
+  uint64_t i, expect = 0;
+  for (i = 0; i < 2; i++) {
+    CHECK_EQ(pthread_create(&ids[i], NULL, equal_words_in, &in[i]), 0);
+    CHECK_EQ(pthread_create(&ids[2 + i], NULL, equal_words_out, &out), 0);
+  }
+  for (i = 0; i < 4; i++) pthread_join(ids[i], NULL);
+  for (i = 0; i < 2 * EACH; i++) expect += i;
+  CHECK_EQ(get_int(back, 0) + get_int(back, 0), expect);
+  CHECK_EQ(mp_queue_size(q), 0);
+  mp_release(q);
+  mp_release(back);
 }
 
 static void victim_puts_many (void *arg) {
@@ -650,7 +772,7 @@ TEST("a putter killed with descriptors under way does not give them to the next 
   CHECK_EQ(pipe(a), 0);
   CHECK_EQ(pipe(b), 0);
   s = (struct stage){new_queue(0, 0), NULL, (uint64_t)a[0], (uint64_t)b[0]};
-  CHECK_EQ(kill_at_points(put_points, 1, victim_puts_fd, check_fds, &s), 4);
+  CHECK_EQ(kill_at_points(put_points, 1, victim_puts_fd, check_fds, &s), 5);
 }
 
 static void victim_gets_fd (void *arg) {
@@ -946,6 +1068,7 @@ TEST("a head or layout that no correct peer writes makes nobody write outside") 
       int turn, rc;
       uint32_t tail = r->units - 3; /* near the end of the area */
       mpi_store(&r->s->tail, (uint64_t)5 << 32 | tail);
+      mpi_store(&r->s->put_tail, (uint64_t)5 << 32 | tail);
       mpi_store(&r->s->head, heads[i]);
       mpi_store(&r->s->head_seen, heads[i]);
       mpi_store(&r->s->layout[0], layouts[k]);

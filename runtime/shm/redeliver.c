@@ -236,7 +236,7 @@ static int wait_item (struct mpi_hands *h, int64_t deadline) {
   struct mpi_ring_shared *s = h->r->s;
   int slice = 0;
   int rc;
-  if (deadline == 0) return mpi_hands_ready(h) ? 0 : MP_ETIMEDOUT;
+  if (deadline <= 0) return mpi_hands_ready(h) ? 0 : MP_ETIMEDOUT;
   if (mpi_ring_spin(h->r, &h->r->get_credit, ready, h)) return 0;
   rc = mpi_turnstile_enter(&s->get_turnstile, deadline);
   if (rc != 0) return rc;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/copy.h"
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/fd.h"
@@ -30,6 +31,8 @@
 #define WINDOW_MESSAGES 32u /* of the largest size of late */
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline)) /* once for one message, which is the rule, once for many */
+
+#define AHEAD 16u /* units: what is fetched meanwhile */
 
 #define UNITS_MAX (1u << 31)
 
@@ -176,8 +179,7 @@ static void write_record (const struct mpi_ring *r, uint32_t pos, const struct m
     memcpy(at, &a, sizeof a);
     at += sizeof a;
   }
-  if (m->size == 8) memcpy(at, m->data, 8);
-  else if (m->size > 0) memcpy(at, m->data, m->size);
+  mpi_copy(at, m->data, m->size);
 }
 
 /* Writes one message at the end of what is there; moves p->tail, publishes nothing. 1 written, 0 does not fit, or negative. */
@@ -230,8 +232,35 @@ static struct mpi_bell_fds bell_fds (const struct mpi_ring *r) {
   return fds;
 }
 
-/* Tells those who sleep, then makes the messages visible; architecture 2. */
-static void publish (const struct mpi_ring *r, const struct place *p) {
+/* The tail's line is what a waiting getter looks at: a small message goes along in it, so that nothing else must travel. It also lies in the ring,
+** which alone counts: a getter takes it from here only if it is the one that it wants, and is whole, as under a seqlock. */
+ALWAYS_INLINE void write_express (const struct mpi_ring *r, uint32_t count, const struct mpi_msg *m) {
+  struct mpi_ring_shared *s = r->s;
+  uint64_t words[MPI_EXPRESS_MOST / 8];
+  uint32_t size = (uint32_t)m->size, i;
+  words[size > 0 ? (size - 1) / 8 : 0] = 0; /* nothing of our stack goes along */
+  mpi_copy(words, m->data, size);
+  mpi_store_relaxed(&s->express_head, 0);
+  for (i = 0; i * 8 < size; i++) mpi_store_release(&s->express[i], words[i]); /* behind the 0 */
+  mpi_store_release(&s->express_head, (uint64_t)count << 32 | MPI_EXPRESS | size); /* behind the words */
+}
+
+/* The message that ends at `tail`: 1 if it was there. */
+ALWAYS_INLINE int take_express (const struct mpi_ring *r, uint64_t tail, struct mpi_sink *sink) {
+  struct mpi_ring_shared *s = r->s;
+  uint64_t words[MPI_EXPRESS_MOST / 8];
+  uint64_t head = mpi_load_acquire(&s->express_head);
+  uint32_t size = (uint32_t)(head & (MPI_EXPRESS - 1)), i;
+  if (count_of(head) != count_of(tail) || !(head & MPI_EXPRESS) || size > MPI_EXPRESS_MOST || size > sink->room - sink->size) return 0;
+  for (i = 0; i * 8 < size; i++) words[i] = mpi_load_acquire(&s->express[i]); /* before the second look at the head */
+  if (mpi_load_relaxed(&s->express_head) != head) return 0; /* another is being written over it */
+  mpi_copy(sink->data + sink->size, words, size);
+  sink->size += size;
+  return 1;
+}
+
+/* Tells those who sleep, then makes the messages visible; architecture 2. m: the last one, if it is small enough to go along with the tail. */
+ALWAYS_INLINE void publish (const struct mpi_ring *r, const struct place *p, const struct mpi_msg *m) {
   struct mpi_ring_shared *s = r->s;
   mpi_store_relaxed(&s->bytes_in[count_of(p->tail) & 1], p->in);
   mpi_store_relaxed(&s->layout[count_of(p->tail) & 1], (uint64_t)p->m << 32 | p->s);
@@ -240,8 +269,26 @@ static void publish (const struct mpi_ring *r, const struct place *p) {
   else if (mpi_load(&s->nonempty.sleepers) & 1) wake_poller(r, &s->nonempty, r->bell_fd, 0);
   mpi_bell_ring_if_armed(&s->bell, bell_fds(r));
   MPI_POINT("ring.put.announced");
+  if (m != NULL) write_express(r, count_of(p->tail), m);
+  else mpi_store_relaxed(&s->express_head, 0);
+  MPI_POINT("ring.put.expressed");
   mpi_store_release(&s->tail, p->tail); /* orders the payload before it */
   MPI_POINT("ring.put.committed");
+  mpi_store_relaxed(&s->put_tail, p->tail);
+}
+
+/* The latch of the putters. */
+static int lock_put (const struct mpi_ring *r, int64_t deadline) {
+  int rc = mpi_latch_lock(&r->s->put_latch, deadline);
+  if (__builtin_expect(rc == MP_ABANDONED, 0)) mpi_store_relaxed(&r->s->put_tail, mpi_load(&r->s->tail));
+  return rc;
+}
+
+/* The same on the way that must be had. */
+static int enter_put (const struct mpi_ring *r, int64_t deadline) {
+  int rc = mpi_gate_enter(&r->s->put_latch, deadline);
+  if (rc == MP_ABANDONED) mpi_store_relaxed(&r->s->put_tail, mpi_load(&r->s->tail));
+  return rc;
 }
 
 /* What belongs to p's tail and head. */
@@ -263,7 +310,7 @@ static int put_some (const struct mpi_ring *r, const struct mpi_msg *msgs, int n
   uint64_t published;
   int put = 0;
   int rc = 1;
-  p.tail = mpi_load_relaxed(&s->tail);
+  p.tail = mpi_load_relaxed(&s->put_tail);
   p.head = mpi_load_relaxed(&s->head_seen);
   read_place(r, &p);
   p.out = mpi_load_relaxed(&s->bytes_seen);
@@ -280,8 +327,8 @@ static int put_some (const struct mpi_ring *r, const struct mpi_msg *msgs, int n
     if (alone) break;
   }
   if (put > 0) {
-    if (put % 2 == 0) publish(r, &previous);
-    publish(r, &p);
+    if (put % 2 == 0) publish(r, &previous, NULL);
+    publish(r, &p, NULL);
   }
   *done += put;
   if (rc < 0) return rc;
@@ -289,23 +336,28 @@ static int put_some (const struct mpi_ring *r, const struct mpi_msg *msgs, int n
 }
 
 /* The short way of small messages that go behind the last one, within the least window: nothing turns, grows or needs the getters' real position.
-** How many are in; put_some looks at the next. Latch held. */
+** Where the putters have turned, the head as last seen is the bound: getters only go on from there. How many are in; put_some looks at the
+** next. Latch held. */
 ALWAYS_INLINE int put_quick (const struct mpi_ring *r, const struct mpi_msg *msgs, int n) {
   struct mpi_ring_shared *s = r->s;
   struct place p = {0}, previous = {0};
   uint64_t seen = mpi_load_relaxed(&s->bytes_seen);
-  uint32_t t, room;
+  uint64_t layout, head = mpi_load_relaxed(&s->head_seen);
+  uint32_t t, room, end = r->window;
   int put = 0;
-  p.tail = mpi_load_relaxed(&s->tail);
-  if (r->owned || mpi_load_relaxed(&s->layout[count_of(p.tail) & 1]) != 0) return 0;
+  p.tail = mpi_load_relaxed(&s->put_tail);
+  layout = mpi_load_relaxed(&s->layout[count_of(p.tail) & 1]);
+  if (r->owned || layout > UINT32_MAX) return 0; /* jumped over what was live: put_some knows */
+  p.s = (uint32_t)layout;
+  if (p.s != 0 && pos_of(head) <= end) end = pos_of(head) > 0 ? pos_of(head) - 1 : 0;
   p.in = mpi_load_relaxed(&s->bytes_in[count_of(p.tail) & 1]);
   t = pos_of(p.tail);
-  room = r->maxsize == 0 ? UINT32_MAX : r->maxsize + count_of(mpi_load_relaxed(&s->head_seen)) - count_of(p.tail);
+  room = r->maxsize == 0 ? UINT32_MAX : r->maxsize + count_of(head) - count_of(p.tail);
   if (room > r->maxsize && r->maxsize != 0) return 0; /* impossible numbers */
   while (put < n) {
     const struct mpi_msg *m = &msgs[put];
     uint64_t need = units_for(r, m->size, 0);
-    if (m->size > WINDOW_BYTES / WINDOW_MESSAGES || m->nfds > 0 || t + need > r->window) break; /* so it is inside, whatever a peer wrote */
+    if (m->size > WINDOW_BYTES / WINDOW_MESSAGES || m->nfds > 0 || t + need > end) break; /* so it is inside, whatever a peer wrote */
     if (room-- == 0 || p.in + m->size - seen > r->maxbytes) break;
     previous = p;
     write_record(r, t, m, 0);
@@ -314,8 +366,9 @@ ALWAYS_INLINE int put_quick (const struct mpi_ring *r, const struct mpi_msg *msg
     p.in += m->size;
     put++;
   }
-  if (put > 0 && put % 2 == 0) publish(r, &previous); /* as in put_some */
-  if (put > 0) publish(r, &p);
+  if (put > 0 && put % 2 == 0) publish(r, &previous, NULL); /* as in put_some */
+  if (put > 0) publish(r, &p, put == 1 && msgs->size <= MPI_EXPRESS_MOST ? msgs : NULL);
+  mpi_prefetch_write(address(r, t + AHEAD));
   return put;
 }
 
@@ -440,7 +493,7 @@ int mpi_ring_put (struct mpi_ring *r, const struct mpi_msg *msgs, int n, int *do
   if (r->polls && reader_gone(r, 0)) return MP_ECLOSED;
   for (;;) {
     int inherited;
-    rc = mpi_latch_lock(&s->put_latch, deadline);
+    rc = lock_put(r, deadline);
     if (rc < 0) return rc;
     inherited = rc == MP_ABANDONED;
     if (mpi_load(&s->closed) != 0) rc = MP_ECLOSED;
@@ -483,7 +536,7 @@ static void reclaim (struct mpi_ring *r) {
   struct mpi_ring_shared *s = r->s;
   struct place p;
   uint32_t h, t, lo, hi, window = window_of(r);
-  if (mpi_latch_lock(&s->put_latch, 0) < 0) return;
+  if (lock_put(r, 0) < 0) return;
   p.tail = mpi_load(&s->tail);
   p.head = mpi_load(&s->head);
   read_place(r, &p);
@@ -555,8 +608,7 @@ static int take (const struct mpi_ring *r, struct batch *b, struct mpi_sink *sin
       }
       *attempt = (uint32_t)a;
     }
-    if (h.size == 8) memcpy(sink->data + sink->size, at, 8);
-    else if (h.size > 0) memcpy(sink->data + sink->size, at, h.size);
+    mpi_copy(sink->data + sink->size, at, h.size);
     if (sink->accept != NULL && !sink->accept(sink->accept_ud, sink->data + sink->size, h.size < 8 ? h.size : 8)) {
       while (sink->nfds > 0) (void)close(sink->fds[--sink->nfds]);
       return mpi_fail(MP_ERANGE, "the next message is not of the kind that was asked for");
@@ -633,6 +685,13 @@ ALWAYS_INLINE int get_quick (const struct mpi_ring *r, struct mpi_sink *sink, in
       if (!again) break;
       again = 0;
       refresh_tail(r, &b);
+      if (got == 0 && count_of(b.tail) - count_of(b.head) == 1 && take_express(r, b.tail, sink)) {
+        b.out += sink->size;
+        b.head = b.tail;
+        if (sink->ends != NULL) sink->ends[0] = sink->size;
+        got = 1;
+        break;
+      }
       continue;
     }
     if (off >= r->units) break;
@@ -648,8 +707,7 @@ ALWAYS_INLINE int get_quick (const struct mpi_ring *r, struct mpi_sink *sink, in
     if (h.flags != 0 || h.size > sink->room - sink->size || need > r->units - off) break;
     skips = 0;
     at += sizeof h;
-    if (h.size == 8) memcpy(sink->data + sink->size, at, 8);
-    else if (h.size > 0) memcpy(sink->data + sink->size, at, h.size);
+    mpi_copy(sink->data + sink->size, at, h.size);
     sink->size += h.size;
     if (sink->ends != NULL) sink->ends[got] = sink->size;
     previous = b;
@@ -658,16 +716,24 @@ ALWAYS_INLINE int get_quick (const struct mpi_ring *r, struct mpi_sink *sink, in
     got++;
   }
   if (got == 0) return 0;
+  if (count_of(b.tail) - count_of(b.head) > AHEAD) __builtin_prefetch(address(r, pos_of(b.head) + AHEAD)); /* written already */
   if (got % 2 == 0) mpi_ring_commit_head(r, previous.head, previous.out);
   mpi_ring_commit_head(r, b.head, b.out);
   return got;
+}
+
+/* ---- lingering: at the last look there was nothing to get, or no room; base/linger.h ---- */
+
+static uint32_t known_messages (const struct mpi_ring *r) {
+  const struct mpi_ring_shared *s = r->s;
+  return count_of(mpi_load_relaxed(&s->tail_seen)) - count_of(mpi_load_relaxed(&s->head));
 }
 
 /* Puts the bell right: what is not armed is only the receivers' alarm clock, and is emptied. */
 void mpi_ring_settle_bell (struct mpi_ring *r, int only_if_quiet) {
   struct mpi_ring_shared *s = r->s;
   int ready;
-  if (mpi_latch_lock(&s->put_latch, 0) < 0) return;
+  if (lock_put(r, 0) < 0) return;
   ready = can_get(r);
   if (mpi_load(&s->bell.word) & MPI_BELL_ARMED) {
     if (!ready) mpi_bell_silence(&s->bell, bell_fds(r));
@@ -706,9 +772,9 @@ static int wait_message_polling (struct mpi_ring *r, int64_t deadline) {
 
 static int wait_message (struct mpi_ring *r, int64_t deadline) {
   struct mpi_ring_shared *s = r->s;
-  if (deadline == 0) {
+  if (deadline <= 0) {
     if (can_get(r)) return 0;
-    if (r->polls && mpi_carrier_hung_up(r->recv_fd)) return can_get(r) ? 0 : MP_EEOF;
+    if (deadline != MPI_LOOK && r->polls && mpi_carrier_hung_up(r->recv_fd)) return can_get(r) ? 0 : MP_EEOF;
     return MP_ETIMEDOUT;
   }
   if (mpi_ring_spin(r, &r->get_credit, can_get, r)) return 0;
@@ -734,13 +800,16 @@ int mpi_ring_get (struct mpi_ring *r, struct mpi_sink *sink, int max, int *got, 
   *got = 0;
   for (;;) {
     uint32_t closed = mpi_load(&s->closed); /* before the look: what was put before a close is drained */
+    int looks = known_messages(r) == 0; /* as far as we know there is nothing: the tail must be looked at */
     sink->size = 0;
     sink->nfds = 0;
+    if (looks) mpi_linger(&r->get_linger);
     rc = mpi_latch_lock(&s->get_latch, deadline);
     if (rc < 0) return rc;
     if (rc == MP_ABANDONED && r->recv_fd >= 0) mpi_carrier_drop_stale(r->recv_fd, count_of(mpi_load(&s->head)));
     *got = max == 1 ? get_quick(r, sink, 1) : get_quick(r, sink, max);
     rc = *got > 0 ? 0 : get_some(r, sink, max, got);
+    if (looks) mpi_linger_learn(&r->get_linger, known_messages(r) + (uint32_t)*got);
     mpi_latch_unlock(&s->get_latch);
     if (*got > 0) {
       if (__builtin_expect(mpi_load(&s->bell.word) == (MPI_BELL_ARMED | MPI_BELL_RUNG), 0) && !can_get(r)) mpi_ring_settle_bell(r, 1);
@@ -796,7 +865,7 @@ int mpi_ring_ready (struct mpi_ring *r) {
 int mpi_ring_close (struct mpi_ring *r, int drop) {
   struct mpi_ring_shared *s = r->s;
   uint32_t want = drop ? 2 : 1;
-  int rc = mpi_gate_enter(&s->put_latch, MP_NEVER);
+  int rc = enter_put(r, MP_NEVER);
   if (rc < 0) return rc;
   if (mpi_load(&s->closed) < want) {
     mpi_announce(&s->nonempty, INT_MAX);
@@ -858,7 +927,7 @@ int mpi_ring_arm (struct mpi_ring *r) {
   struct mpi_ring_shared *s = r->s;
   int rc;
   if (mpi_load(&s->bell.word) & MPI_BELL_ARMED) return 0;
-  rc = mpi_gate_enter(&s->put_latch, mp_now() + MPI_GATE_PARTING);
+  rc = enter_put(r, mp_now() + MPI_GATE_PARTING);
   if (rc == MP_ETIMEDOUT) return mpi_fail(MP_ECORRUPT, "a peer has been inside the object for long");
   if (rc < 0) return rc;
   mpi_bell_arm(&s->bell, bell_fds(r), can_get(r));

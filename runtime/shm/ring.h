@@ -23,28 +23,32 @@
 #ifndef MPI_RING_H
 #define MPI_RING_H
 
+#include <stddef.h>
+
+#include "base/linger.h"
 #include "shm/bell.h"
 #include "shm/seg.h"
 #include "shm/waitq.h"
 
 #define MPI_RING_UNIT 16u
 #define MPI_RING_HEADER 8u
+#define MPI_EXPRESS (UINT64_C(1) << 31)
+#define MPI_EXPRESS_MOST 48u /* bytes */
 
 struct mpi_ring_shared {
-  /* written by putters */
+  /* putters' own: as long as one process puts, this line stays with its processor */
   _Alignas(64) mpi_latch put_latch;
-  uint32_t attempt;       /* descriptor records sent or tried; under put_latch */
-  mpi_a64 tail;           /* position | count << 32 of the next message to come */
+  mpi_a64 put_tail;       /* the putters' copy of tail; who inherits the latch from the dead makes it so again */
   mpi_a64 bytes_in[2];    /* payload bytes ever put; the slot of the tail's count's parity is valid */
   mpi_a64 head_seen;      /* the putters' copy of head, and of bytes_out */
   mpi_a64 bytes_seen;
   mpi_a64 layout[2];      /* s | m << 32 */
-  mpi_a32 dirty_lo;       /* units: pages beyond the window that may exist lie in [lo, hi); under put_latch */
-  mpi_a32 dirty_hi;
-  mpi_a32 window;         /* units: where putters turn round while the backlog is small; grows with the messages */
+  /* written by putters, looked at by getters: all that a getter that waits takes away from a putter, and needs from it for a small message */
+  _Alignas(64) mpi_a64 tail; /* position | count << 32 of the next message to come */
+  mpi_a64 express_head;   /* count << 32 | MPI_EXPRESS | size: the message before the tail with that count stands below as well; 0 while it is written */
+  mpi_a64 express[MPI_EXPRESS_MOST / 8];
   /* written by getters */
   _Alignas(64) mpi_latch get_latch;
-  mpi_a32 leavers;        /* pipes: times a reader has let go of its end on its own; a hint for senders */
   mpi_a64 head;
   mpi_a64 bytes_out[2];
   mpi_a64 tail_seen;
@@ -54,6 +58,11 @@ struct mpi_ring_shared {
   mpi_latch get_turnstile;
   mpi_a32 closed;         /* 0, 1 closed, 2 closed and dropped; under put_latch */
   mpi_bell bell;          /* under put_latch */
+  mpi_a32 leavers;        /* pipes: times a reader has let go of its end on its own; a hint for senders */
+  uint32_t attempt;       /* descriptor records sent or tried; under put_latch */
+  mpi_a32 window;         /* units: where putters turn round while the backlog is small; grows with the messages */
+  mpi_a32 dirty_lo;       /* units: pages beyond the window that may exist lie in [lo, hi); under put_latch */
+  mpi_a32 dirty_hi;
   _Alignas(64) mpi_waitq nonfull;  /* putters sleep; gates get_latch and put_latch */
   mpi_latch put_turnstile;
   mpi_latch done_latch;
@@ -66,6 +75,7 @@ struct mpi_ring_shared {
   uint32_t maxsize;       /* 0: unbounded */
   uint32_t reserved;
 };
+_Static_assert(offsetof(struct mpi_ring_shared, tail) == 64 && offsetof(struct mpi_ring_shared, get_latch) == 128, "putters' line, tail, getters' line");
 _Static_assert(sizeof(struct mpi_ring_shared) == 384, "six lines");
 
 struct mpi_ring { /* private: one a handle */
@@ -85,6 +95,8 @@ struct mpi_ring { /* private: one a handle */
   int polls;   /* a pipe: sleepers poll the carrier, so that they learn of the other side's end */
   int put_credit; /* adaptive spinning */
   int get_credit;
+  struct mpi_linger put_linger; /* at a queue that was full when we last looked, */
+  struct mpi_linger get_linger; /* and at one that was empty */
   int64_t peer_checked; /* pipes: coarse tick at which the putter last asked whether a reader is left, */
   uint32_t peer_leavers; /* what leavers was, */
   unsigned peer_deaths;  /* and mpi_deaths */
@@ -119,6 +131,10 @@ int mpi_ring_attach (struct mpi_ring *r, struct mpi_ring_shared *s, const mpi_se
 
 /* Puts msgs[0..n) in order; *done: how many are in (all, if the result is 0). Messages of one call are published together as far as they fit. */
 int mpi_ring_put (struct mpi_ring *r, const struct mpi_msg *msgs, int n, int *done, int64_t deadline);
+
+/* A deadline for mpi_ring_get and mpi_hands_get: a look at what is there, as 0, but a pipe's other side is not asked for (a system call), so there is
+** no MP_EEOF. For who goes on to wait. */
+#define MPI_LOOK INT64_MIN
 
 /* Gets at least one message and as many as are there, up to max. MP_E2BIG: sink->room is too small for the first one; nothing was taken. */
 int mpi_ring_get (struct mpi_ring *r, struct mpi_sink *sink, int max, int *got, int64_t deadline);
