@@ -483,6 +483,21 @@ static int late (int *turns, int64_t deadline) {
   return ++*turns > 4 && deadline != MP_NEVER && mp_now() >= deadline;
 }
 
+/* ---- lingering: at the last look there was nothing to get, or no room; base/linger.h ---- */
+
+#define GATHERS 32u /* a smaller queue is full, or empty, before that has gathered */
+
+static uint32_t known_messages (const struct mpi_ring *r) {
+  const struct mpi_ring_shared *s = r->s;
+  return count_of(mpi_load_relaxed(&s->tail_seen)) - count_of(mpi_load_relaxed(&s->head));
+}
+
+static uint32_t known_room (const struct mpi_ring *r) {
+  const struct mpi_ring_shared *s = r->s;
+  uint32_t inside = count_of(mpi_load_relaxed(&s->put_tail)) - count_of(mpi_load_relaxed(&s->head_seen));
+  return r->maxsize > inside ? r->maxsize - inside : 0;
+}
+
 int mpi_ring_put (struct mpi_ring *r, const struct mpi_msg *msgs, int n, int *done, int64_t deadline) {
   struct mpi_ring_shared *s = r->s;
   int i, rc, turns = 0;
@@ -492,13 +507,16 @@ int mpi_ring_put (struct mpi_ring *r, const struct mpi_msg *msgs, int n, int *do
       return mpi_fail(MP_E2BIG, "a message of %zu bytes is larger than the limit of %llu", msgs[i].size, (unsigned long long)size_limit(r));
   if (r->polls && reader_gone(r, 0)) return MP_ECLOSED;
   for (;;) {
-    int inherited;
+    int inherited, before = *done;
+    int looks = r->maxsize >= GATHERS && !r->owned && known_room(r) == 0;
+    if (looks) mpi_linger(&r->put_linger);
     rc = lock_put(r, deadline);
     if (rc < 0) return rc;
     inherited = rc == MP_ABANDONED;
     if (mpi_load(&s->closed) != 0) rc = MP_ECLOSED;
     else if ((i = n == 1 ? put_quick(r, msgs, 1) : put_quick(r, msgs + *done, n - *done)) > 0) rc = 0, *done += i;
     else rc = put_some(r, msgs + *done, n - *done, done);
+    if (looks) mpi_linger_learn(&r->put_linger, known_room(r) + (uint32_t)(*done - before));
     mpi_latch_unlock(&s->put_latch);
     if (inherited) mpi_ring_tidy(r);
     if (rc == 0) {
@@ -722,13 +740,6 @@ ALWAYS_INLINE int get_quick (const struct mpi_ring *r, struct mpi_sink *sink, in
   return got;
 }
 
-/* ---- lingering: at the last look there was nothing to get, or no room; base/linger.h ---- */
-
-static uint32_t known_messages (const struct mpi_ring *r) {
-  const struct mpi_ring_shared *s = r->s;
-  return count_of(mpi_load_relaxed(&s->tail_seen)) - count_of(mpi_load_relaxed(&s->head));
-}
-
 /* Puts the bell right: what is not armed is only the receivers' alarm clock, and is emptied. */
 void mpi_ring_settle_bell (struct mpi_ring *r, int only_if_quiet) {
   struct mpi_ring_shared *s = r->s;
@@ -800,7 +811,7 @@ int mpi_ring_get (struct mpi_ring *r, struct mpi_sink *sink, int max, int *got, 
   *got = 0;
   for (;;) {
     uint32_t closed = mpi_load(&s->closed); /* before the look: what was put before a close is drained */
-    int looks = known_messages(r) == 0; /* as far as we know there is nothing: the tail must be looked at */
+    int looks = known_messages(r) == 0 && (r->maxsize == 0 || r->maxsize >= GATHERS); /* as far as we know there is nothing: the tail must be looked at */
     sink->size = 0;
     sink->nfds = 0;
     if (looks) mpi_linger(&r->get_linger);

@@ -108,8 +108,12 @@ local function try_all(tier)
       end
     end
   end
+  local outside = mp.Process { target = raw.int80, start_method = "fork" }
+  outside:start()
+  outside:join()
   local p, ok = attack(policy, function() return require "raw".int80() end)
-  assert(judge("F", p, ok), "int 0x80")
+  if outside.exitcode == -11 then assert.equal(-11, p.exitcode) -- a kernel without that entry: nobody comes by it
+  else assert(judge("F", p, ok), "int 0x80") end
   p, ok = attack(policy, function() return require "raw".call(0x40000000 | 39) end)
   assert(judge("F", p, ok), "x32")
   assert(run.read(dir .. "/secret") == "secret")
