@@ -54,11 +54,15 @@ local function connect(s)
   local ok, reply, ours = pcall(mp.Pipe, false)
   if not ok then error(format("%sa manager cannot be called from here: %s", core.where(), reply), 0) end -- confined, or out of descriptors
   local theirs, held = core.pipe_pair()
-  put(s, { 0, 0, "connect", ours, theirs })
+  local taken, hangs = core.pipe_pair()
+  put(s, { 0, 0, "connect", ours, theirs, hangs })
   ours:close()
   theirs:close()
-  -- Until the server has taken the end of the pipe, that does not tell of its death.
-  repeat mp.wait { reply, s.alive:fileno() } until reply:poll() or not alive(s)
+  hangs:close()
+  -- Until the server has taken the end of the pipe, that does not tell of its death. The pipe itself must not be waited for among others: its bell,
+  -- once armed, costs each answer seven system calls.
+  mp.wait { taken:fileno(), s.alive:fileno() }
+  taken:close()
   local number = reply:poll() and reply:recv()
   if not number then lost(s) end
   s.conn = { number = number, reply = reply, held = held, seq = 0, pid = getpid() }

@@ -526,15 +526,16 @@ end
 
 local control = {}
 
--- {0, 0, "connect", the end of a pipe to answer with, a token}
+-- {0, 0, "connect", the end of a pipe to answer with, a token, a descriptor whose end tells that it was answered}
 function control.connect(q)
-  local reply, token = q[4], q[5]
-  if getmetatable(reply) ~= "mp.Pipe" or getmetatable(token) ~= "mp.Fd" then return end
+  local reply, token, hangs = q[4], q[5], q[6]
+  if getmetatable(reply) ~= "mp.Pipe" or getmetatable(token) ~= "mp.Fd" or getmetatable(hangs) ~= "mp.Fd" then return end
   last_client = last_client - 1 -- below zero: objects are above
   local c = { number = last_client, reply = reply, holds = {} }
   core.hangup_watch(token:take(), c.number)
   clients[c.number] = c
   pcall(reply.send, reply, c.number, 5)
+  hangs:close()
 end
 
 local function abandon(w)
