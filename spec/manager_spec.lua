@@ -401,6 +401,30 @@ describe("a registered constructor", function()
     assert.equal(3, v.value)
   end)
 
+  it("get and give what was given, scalars or not, nils among them, and any number", function()
+    local m <close> = mp.Manager()
+    m:register("echo", function() return function(...) return ... end end)
+    local echo = m:echo()
+    local function same(...)
+      local want, got = table.pack(...), table.pack(echo(...))
+      assert.same(want, got)
+      for i = 1, want.n do assert.equal(math.type(want[i]), math.type(got[i])) end
+    end
+    same()
+    same(nil)
+    same(1, nil, 2, nil)
+    same(nil, {}, nil)
+    same(true, false, 0, -1, 127, 128, -33, 65536, math.mininteger, math.maxinteger, 0.0, 1.5, -math.huge, 2 ^ 53)
+    same({ "a table" }, "and", 1, nil)
+    for _, n in ipairs { 0, 1, 31, 32, 255, 256, 480, 490, 500, 510, 520, 70000 } do same(("x"):rep(n), "behind") end
+    for _, n in ipairs { 14, 15, 16, 240, 247, 248, 249, 250, 251, 252, 300, 2000 } do
+      local t = {}
+      for i = 1, n do t[i] = i end
+      same(table.unpack(t))
+      same(table.unpack(t, 1, n + 3))
+    end
+  end)
+
   it("passes an error in a method on as that error, with its traceback", function()
     local m <close> = mp.Manager()
     m:register("Counter", function(n) return setmetatable({ n = n or 0 }, Counter) end)
@@ -741,6 +765,22 @@ describe("a manager", function()
       print(d.n)
     ]])
     assert.equal("false\tinterrupted!\n2\n3\n", r.out, r.both)
+  end)
+
+  it("drops what is no request, and answers what it cannot do", function()
+    local m <close> = mp.Manager()
+    local l = m:list { 1, 2 }
+    assert.equal(2, #l)
+    local s = debug.getuservalue(l, 1).server -- what a confined client could write to
+    local q, me = s.requests, s.conn.number
+    for _, bad in ipairs { 1, "x", { me }, { me, 1 }, { me, "x", "len", 2 }, { 0, 0, "connect" }, { 0, 0, "gone", "x" }, { 0, 0, {}, {} }, { 12345, 1, "len", 2 },
+                           { me, -1, "len" }, { me, -1, "len", {} }, { me, -1, "len", 99 }, { me, -1, "no", 2 }, { me, -1, {}, 2 }, { me, -1, 7, 2 },
+                           { me, -1, "make", 1, "list", 999999 }, { me, -1, "make", 1, "list", {} }, { me, -1, "make", 1, "list", -1 },
+                           { me, -1, "get", 2, 1, [900000] = 2 }, { me, -1, "forget" }, { me, -1, "release", 2 }, {}, { [3] = "len" } } do
+      q:put(bad)
+    end
+    assert.equal(2, #l)
+    assert.equal(3, m:list { 1, 2, 3 }[3])
   end)
 
   it("serves many clients, each in order", function()

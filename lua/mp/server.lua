@@ -1,6 +1,8 @@
 -- server.lua -- a manager's server process: one Lua state that owns plain objects and does what clients ask, one request after the other
 -- (docs/internals/managers.md). An object is a table:
 --   kind, id, label   as its proxies have them
+--   ops               what can be asked of it, by its kind
+--   users             true if that is code of the user's: any number of arguments
 --   data              a dict's or list's table, the user's object, a pool, an async result
 --   clients           how many copies of it were given out and are not gone (each has a token: a pipe)
 --   holder, depth     the client for which it is held (with, update); waiting: requests of others meanwhile
@@ -9,6 +11,7 @@ local mp, core = ...
 
 local M <const> = core.manager_part "manager"
 local proxy_new, fields_of, getpid = core.proxy_new, core.proxy_fields, mp.getpid
+local reply_put = core.reply_put
 local type, pairs, ipairs, next, tostring, pcall, xpcall, error = type, pairs, ipairs, next, tostring, pcall, xpcall, error
 local setmetatable, getmetatable, rawequal = setmetatable, getmetatable, rawequal
 local pack, unpack, format, mtype, insert, remove = table.pack, table.unpack, string.format, math.type, table.insert, table.remove
@@ -27,9 +30,13 @@ local running = true
 
 -- ---- objects --------------------------------------------------------------------------------
 
+-- Objects in there may be named by clients only by what they hold.
+local ops = { dict = {}, list = {}, Namespace = {}, object = {}, manager = {}, pool = {}, result = {} }
+local USERS <const> = { object = true, manager = true }
+
 local function new_object(kind, data, label)
   last_id = last_id + 1
-  local o = { kind = kind, data = data, label = label, id = last_id, clients = 0 }
+  local o = { kind = kind, ops = ops[kind], users = USERS[kind], data = data, label = label, id = last_id, clients = 0 }
   o.proxy = proxy_new { kind = kind, class = M.classes[kind], id = o.id, label = label, object = o }
   objects[o.id] = o
   return o
@@ -79,9 +86,6 @@ end
 
 local Misuse = {}
 local function misuse(...) error(setmetatable({ format(...) }, Misuse), 0) end
-
--- Objects in there may be named by clients only by what they hold.
-local ops = { dict = {}, list = {}, Namespace = {}, object = {}, manager = {}, pool = {}, result = {} }
 
 local function plain_copy(t)
   local c = {}
@@ -449,10 +453,7 @@ local function failure(e)
 end
 
 local function reply_of(seq, ok, ...)
-  if ok then
-    if (...) == LATER then return LATER end
-    return { seq, DONE, select("#", ...), ... }
-  end
+  if ok then return { seq, DONE, select("#", ...), ... } end
   local e = ...
   if getmetatable(e) == Misuse then return { seq, MISUSED, e[1] } end
   return { seq, FAILED, failure(e) }
@@ -470,7 +471,7 @@ local function release(o)
   local waiting = o.waiting
   o.waiting = nil
   if waiting then
-    for _, q in ipairs(waiting) do serve(q) end -- whoever is held out again is put into a new list, in the same order
+    for _, q in ipairs(waiting) do serve(unpack(q, 1, q.n)) end -- whoever is held out again is put into a new list, in the same order
   end
 end
 
@@ -482,44 +483,49 @@ end
 local HOLDING <const> = { hold = true, hold_get = true, hold_copy = true }
 local RELEASING <const> = { release = true, set_release = true, replace_release = true }
 
-function serve(q)
-  local c, seq, op = clients[q[1]], q[2], q[3]
-  if not c or c.gone then return end
-  local o = objects[q[4]]
-  local f = o and ops[o.kind] and ops[o.kind][op]
-  if not f then
-    return answer(c, { seq, MISUSED, o and format("there is no operation '%s'", tostring(op)) or "the object is gone" })
-  end
-  if o.holder and o.holder ~= c then
-    o.waiting = o.waiting or {}
-    insert(o.waiting, q)
-    c.waits = o
-    return
-  end
-  if RELEASING[op] and o.holder ~= c then return answer(c, { seq, MISUSED, "it is not held by this process" }) end
-  local before = #pending
-  local reply
-  if o.kind == "object" or o.kind == "manager" then -- code of the user's: any number of arguments, and a traceback
-    reply = reply_of(seq, xpcall(f, handler, o, q[5], q[6], unpack(q, 7, 6 + (mtype(q[6]) == "integer" and q[6] >= 0 and q[6] < 1e6 and q[6] or 0))))
-  else
-    reply = reply_of(seq, xpcall(f, handler, o, q[5], q[6], q[7]))
-  end
-  if reply == LATER then
-    for i = before + 1, #pending do pending[i].client, pending[i].seq, pending[i].own = c, seq, o.kind == "pool" end
-    return
-  end
-  if reply[2] == DONE then
+-- The operation of c's request seq was done, with these results, or failed.
+local function served_as(c, seq, o, op, before, ok, ...)
+  if ok then
+    local r = ...
+    if r == LATER then
+      for i = before + 1, #pending do pending[i].client, pending[i].seq, pending[i].own = c, seq, o.kind == "pool" end
+      return
+    end
     if HOLDING[op] then
       hold(o, c)
       c.held_by = { seq, o }
-      if op == "hold" then reply = { seq, DONE, 0 } end
+      if op == "hold" then return answer(c, { seq, DONE, 0 }) end
     elseif RELEASING[op] then
-      if op == "release" then reply = { seq, DONE, 0 } end
-      answer(c, reply)
+      answer(c, op == "release" and { seq, DONE, 0 } or { seq, DONE, 1, r })
       return release(o)
+    elseif reply_put(c.reply, seq, ...) then
+      return
     end
   end
-  answer(c, reply)
+  answer(c, reply_of(seq, ok, ...))
+end
+
+function serve(client, seq, op, id, a, b, ...)
+  local c = clients[client]
+  if not c or c.gone then return end
+  local o = objects[id]
+  local f = o and o.ops and o.ops[op]
+  if not f then
+    return answer(c, { seq, MISUSED, o and format("there is no operation '%s'", tostring(op)) or "the object is gone" })
+  end
+  local holder = o.holder
+  if holder ~= c then
+    if holder then
+      o.waiting = o.waiting or {}
+      insert(o.waiting, pack(client, seq, op, id, a, b, ...))
+      c.waits = o
+      return
+    end
+    if RELEASING[op] then return answer(c, { seq, MISUSED, "it is not held by this process" }) end
+  end
+  local before = #pending
+  if o.users then return served_as(c, seq, o, op, before, xpcall(f, handler, o, a, b, ...)) end
+  return served_as(c, seq, o, op, before, xpcall(f, handler, o, a, b, (...)))
 end
 
 -- ---- clients ----------------------------------------------------------------------------------
@@ -527,8 +533,7 @@ end
 local control = {}
 
 -- {0, 0, "connect", the end of a pipe to answer with, a token, a descriptor whose end tells that it was answered}
-function control.connect(q)
-  local reply, token, hangs = q[4], q[5], q[6]
+function control.connect(reply, token, hangs)
   if getmetatable(reply) ~= "mp.Pipe" or getmetatable(token) ~= "mp.Fd" or getmetatable(hangs) ~= "mp.Fd" then return end
   last_client = last_client - 1 -- below zero: objects are above
   local c = { number = last_client, reply = reply, holds = {} }
@@ -555,8 +560,7 @@ local function client_gone(c)
 end
 
 -- {0, 0, "gone", number}: nobody holds a copy of an object's token, or a client's
-function control.gone(q)
-  local n = q[4]
+function control.gone(n)
   if mtype(n) ~= "integer" then return end
   if n < 0 then
     local c = clients[n]
@@ -572,12 +576,12 @@ function control.gone(q)
 end
 
 -- {client, number, "forget"}: nobody waits for that answer any more
-local function forget(q)
-  local c, seq = clients[q[1]], q[2]
+local function forget(client, seq)
+  local c = clients[client]
   if not c then return end
   local o = c.waits
   for i, w in ipairs(o and o.waiting or {}) do
-    if w[1] == q[1] and w[2] == seq then
+    if w[1] == client and w[2] == seq then
       remove(o.waiting, i)
       break
     end
@@ -625,23 +629,34 @@ local function wait_for_any()
   end
 end
 
+local MOST <const> = 100000 -- items of a request: all are on the stack at once
+
+local function request(client, seq, op, ...)
+  if client == 0 then
+    local f = control[op]
+    if f then f(...) end
+  elseif op == "forget" then forget(client, seq)
+  else serve(client, seq, op, ...) end
+end
+
+local function take(client, seq, op, ...)
+  if client == nil then return end -- malformed
+  if type(op) == "table" then -- the request itself, of which not all are scalars
+    local n = 6
+    for k in next, op do if mtype(k) == "integer" and k > n then n = k end end
+    if n <= MOST then return request(client, seq, unpack(op, 3, n)) end
+    if clients[client] then answer(clients[client], { seq, MISUSED, "too many arguments" }) end
+  elseif op == nil and clients[client] then
+    answer(clients[client], { seq, FAILED, core.error_new { kind = "encode", message = "the request could not be received: " .. core.process.text_of((...)),
+                                                            pid = getpid(), name = me.name } })
+  else request(client, seq, op, ...) end
+end
+
 local function loop()
   local get, requests = core.request_get, me.requests
   while running do
     if #pending > 0 then wait_for_any() end
-    local q, client, seq, e = get(requests)
-    if q == nil then
-      if clients[client] then
-        answer(clients[client], { seq, FAILED, core.error_new { kind = "encode", message = "the request could not be received: " .. core.process.text_of(e),
-                                                                pid = getpid(), name = me.name } })
-      end
-    else
-      if q[1] == 0 then
-        local f = control[q[3]]
-        if f then f(q) end
-      elseif q[3] == "forget" then forget(q)
-      else serve(q) end
-    end
+    take(get(requests))
   end
 end
 
