@@ -536,6 +536,34 @@ describe("proxies", function()
     end, 15))
   end)
 
+  it("are let go of by what carries them, as soon as it is on its way", function()
+    local m <close> = mp.Manager()
+    local pool <close> = mp.Pool(1)
+    local function check(what, carry)
+      local d = m:dict { x = 1 }
+      local token = setmetatable({ [debug.getuservalue(d, 1).token] = true }, { __mode = "k" })
+      carry(d)
+      d = nil
+      collect()
+      assert.is_nil(next(token), what .. " keeps it")
+    end
+    local function start(x)
+      x:start()
+      assert.equal(1, x:result())
+    end
+    local function target(d) return d.x end
+    check("a put", function(d)
+      local q = mp.Queue()
+      q:put(d)
+      assert.equal(d, q:get())
+    end)
+    check("a place in another", function(d) m:dict().d = d end)
+    check("a fork", function(d) start(mp.Process { target = target, args = { d }, start_method = "fork" }) end)
+    check("a spawn", function(d) start(mp.Process { target = target, args = { d }, start_method = "spawn" }) end)
+    check("a thread", function(d) start(mp.Thread { target = target, args = { d } }) end)
+    check("a task", function(d) assert.equal(1, pool:apply(target, { d })) end)
+  end)
+
   it("let go with the client that had them, however it ended", function()
     local m <close> = mp.Manager()
     local count = spy(m)
