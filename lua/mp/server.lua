@@ -11,7 +11,7 @@ local mp, core = ...
 
 local M <const> = core.manager_part "manager"
 local proxy_new, fields_of, getpid = core.proxy_new, core.proxy_fields, mp.getpid
-local reply_put = core.reply_put
+local run = core.request_run
 local type, pairs, ipairs, next, tostring, pcall, xpcall, error = type, pairs, ipairs, next, tostring, pcall, xpcall, error
 local setmetatable, getmetatable, rawequal = setmetatable, getmetatable, rawequal
 local pack, unpack, format, mtype, insert, remove = table.pack, table.unpack, string.format, math.type, table.insert, table.remove
@@ -368,7 +368,7 @@ do
     return new_object("pool", ask({ Pool = function(_, ...) return mp.Pool(...) end }, "Pool", ...)).proxy
   end
   function G.make(_, name, n, ...)
-    if make[name] then return make[name](...) end
+    if make[name] then return make[name](unpack({ ... }, 1, n)) end
     local constructor = registered[name]
     if not constructor then misuse("nothing is registered as '%s'", tostring(name)) end
     local r = pack(constructor(unpack({ ... }, 1, n)))
@@ -471,7 +471,7 @@ local function release(o)
   local waiting = o.waiting
   o.waiting = nil
   if waiting then
-    for _, q in ipairs(waiting) do serve(unpack(q, 1, q.n)) end -- whoever is held out again is put into a new list, in the same order
+    for _, q in ipairs(waiting) do serve(q[1], q[2], q[3], q[4], q[5], q[6], q[7], q[8], q[9], q[10], q) end -- whoever is held out again is put into a new list, in the same order
   end
 end
 
@@ -483,8 +483,9 @@ end
 local HOLDING <const> = { hold = true, hold_get = true, hold_copy = true }
 local RELEASING <const> = { release = true, set_release = true, replace_release = true }
 
--- The operation of c's request seq was done, with these results, or failed.
-local function served_as(c, seq, o, op, before, ok, ...)
+-- What has become of a request: nothing, if it is answered.
+local function finish(c, seq, o, op, before, ok, ...)
+  if ok == nil then return end
   if ok then
     local r = ...
     if r == LATER then
@@ -498,34 +499,38 @@ local function served_as(c, seq, o, op, before, ok, ...)
     elseif RELEASING[op] then
       answer(c, op == "release" and { seq, DONE, 0 } or { seq, DONE, 1, r })
       return release(o)
-    elseif reply_put(c.reply, seq, ...) then
-      return
     end
   end
   answer(c, reply_of(seq, ok, ...))
 end
 
-function serve(client, seq, op, id, a, b, ...)
-  local c = clients[client]
-  if not c or c.gone then return end
-  local o = objects[id]
-  local f = o and o.ops and o.ops[op]
-  if not f then
-    return answer(c, { seq, MISUSED, o and format("there is no operation '%s'", tostring(op)) or "the object is gone" })
-  end
+local QUICK <const> = 10 -- items of a request that come one by one; l_manager.c
+
+local special
+
+-- q: the whole request, if it is a table already.
+function serve(client, seq, op, id, a1, a2, a3, a4, a5, a6, q)
+  local c, o = clients[client], objects[id]
+  local f = c and o and o.ops and o.ops[op]
+  if not f then return special(client, seq, op, id, a1, a2) end
   local holder = o.holder
-  if holder ~= c then
-    if holder then
-      o.waiting = o.waiting or {}
-      insert(o.waiting, pack(client, seq, op, id, a, b, ...))
-      c.waits = o
-      return
-    end
-    if RELEASING[op] then return answer(c, { seq, MISUSED, "it is not held by this process" }) end
+  if holder and holder ~= c then
+    o.waiting = o.waiting or {}
+    insert(o.waiting, q or { client, seq, op, id, a1, a2, a3, a4, a5, a6, n = QUICK })
+    c.waits = o
+    return
   end
   local before = #pending
-  if o.users then return served_as(c, seq, o, op, before, xpcall(f, handler, o, a, b, ...)) end
-  return served_as(c, seq, o, op, before, xpcall(f, handler, o, a, b, (...)))
+  if HOLDING[op] or RELEASING[op] then
+    if RELEASING[op] and not holder then return answer(c, { seq, MISUSED, "it is not held by this process" }) end
+    finish(c, seq, o, op, before, xpcall(f, handler, o, a1, a2, a3))
+  elseif not o.users then
+    finish(c, seq, o, op, before, run(c.reply, seq, handler, f, o, a1, a2, a3))
+  elseif not q then
+    finish(c, seq, o, op, before, run(c.reply, seq, handler, f, o, a1, a2, a3, a4, a5, a6))
+  else
+    finish(c, seq, o, op, before, run(c.reply, seq, handler, f, o, unpack(q, 5, q.n)))
+  end
 end
 
 -- ---- clients ----------------------------------------------------------------------------------
@@ -631,32 +636,41 @@ end
 
 local MOST <const> = 100000 -- items of a request: all are on the stack at once
 
-local function request(client, seq, op, ...)
-  if client == 0 then
-    local f = control[op]
-    if f then f(...) end
-  elseif op == "forget" then forget(client, seq)
-  else serve(client, seq, op, ...) end
+-- A request that came as a table: not all of it are scalars, or it is long.
+local function serve_table(client, seq, q)
+  local c, n = clients[client], QUICK
+  for k in next, q do if mtype(k) == "integer" and k > n then n = k end end
+  if q[3] == nil then return end
+  if n <= MOST then
+    q[1], q[2], q.n = client, seq, n
+    serve(client, seq, q[3], q[4], q[5], q[6], q[7], q[8], q[9], q[10], q)
+  elseif c then
+    answer(c, { seq, MISUSED, "too many arguments" })
+  end
 end
 
-local function take(client, seq, op, ...)
-  if client == nil then return end -- malformed
-  if type(op) == "table" then -- the request itself, of which not all are scalars
-    local n = 6
-    for k in next, op do if mtype(k) == "integer" and k > n then n = k end end
-    if n <= MOST then return request(client, seq, unpack(op, 3, n)) end
-    if clients[client] then answer(clients[client], { seq, MISUSED, "too many arguments" }) end
-  elseif op == nil and clients[client] then
-    answer(clients[client], { seq, FAILED, core.error_new { kind = "encode", message = "the request could not be received: " .. core.process.text_of((...)),
-                                                            pid = getpid(), name = me.name } })
-  else request(client, seq, op, ...) end
+-- What is no operation on an object.
+function special(client, seq, op, id, a1, a2)
+  local c = clients[client]
+  if op == nil and type(id) == "table" then return serve_table(client, seq, id) end
+  if client == 0 then
+    local f = control[op]
+    if f then f(id, a1, a2) end
+  elseif not c then return -- gone, or nobody
+  elseif op == "forget" then forget(client, seq)
+  elseif op == nil then -- it cannot be decoded: a1 says why
+    answer(c, { seq, FAILED, core.error_new { kind = "encode", message = "the request could not be received: " .. core.process.text_of(a1),
+                                              pid = getpid(), name = me.name } })
+  else
+    answer(c, { seq, MISUSED, objects[id] and format("there is no operation '%s'", tostring(op)) or "the object is gone" })
+  end
 end
 
 local function loop()
   local get, requests = core.request_get, me.requests
   while running do
     if #pending > 0 then wait_for_any() end
-    take(get(requests))
+    serve(get(requests))
   end
 end
 

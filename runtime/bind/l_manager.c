@@ -53,6 +53,7 @@ static int l_fields (lua_State *L) {
 
 #define FLAT_ROOM 512  /* bytes of a message that is made in the quick way */
 #define FLAT_ITEMS 250 /* that are pushed in the quick way */
+#define QUICK_ITEMS 10 /* of a request: server.lua has a name for each */
 
 /* Writes the values at from..to; NULL: one is no scalar, or there is no room. */
 static unsigned char *put_scalars (lua_State *L, int from, int to, unsigned char *at, const unsigned char *end) {
@@ -170,8 +171,8 @@ static int decode (lua_State *L, struct mpl_parcel *p, const struct mpi_ring *fr
   return lua_pcall(L, 1, 1, 0);
 }
 
-/* request_get(queue) -> client, number, operation, object, ... | client, number, table: not all of it are scalars
-**                     | client, number, nil, error: it cannot be decoded | nil: malformed. Waits for ever. */
+/* request_get(queue) -> client, number, operation, object, ... | client, number, nil, table: not all of it are scalars, or it is long
+**                     | client, number, nil, nil, error: it cannot be decoded | nil: malformed. Waits for ever. */
 static int l_request_get (lua_State *L) {
   mp_object *o = mpl_test(L, 1);
   struct mpi_queue *q;
@@ -199,7 +200,7 @@ static int l_request_get (lua_State *L) {
   if (rc != 0) return mpl_raise(L, "request_get", rc);
   at = p->data;
   n = p->nfds == 0 ? list_begins(&at, p->data + p->size) : 0;
-  if (n >= 4 && push_scalars(L, at, p->data + p->size, n)) {
+  if (n >= 4 && n <= QUICK_ITEMS && push_scalars(L, at, p->data + p->size, n)) {
     if (lua_isinteger(L, 2) && lua_isinteger(L, 3)) return (int)n;
     lua_pushnil(L);
     return 1;
@@ -211,29 +212,40 @@ static int l_request_get (lua_State *L) {
   }
   lua_pushinteger(L, sender[0]);
   lua_pushinteger(L, sender[1]);
+  lua_pushnil(L);
   rc = decode(L, p, &q->ring);
-  if (rc == LUA_OK) return lua_type(L, -1) == LUA_TTABLE ? 3 : 0;
+  if (rc == LUA_OK) return lua_type(L, -1) == LUA_TTABLE ? 4 : 0;
   lua_pushnil(L);
   lua_insert(L, -2);
-  return 4;
+  return 5;
 }
 
-/* reply_put(pipe, number, ...) -> true: the answer {number, 0, how many, ...} is sent; false: it must go the long way */
-static int l_reply_put (lua_State *L) {
-  mp_object *o = mpl_test(L, 1);
-  unsigned char m[FLAT_ROOM], *at = m;
+/* request_run(pipe, number, handler, f, ...) -> nothing: f(...) was called and its results, scalars, are the answer {number, 0, how many, ...}, which is
+** sent | true, results of f: it is for Lua code to send them | false, what the handler made of the error */
+static int l_run (lua_State *L) {
+  mp_object *o;
   struct mpi_ring *out;
-  int n = lua_gettop(L) - 2;
-  if (o == NULL || o->type->type != MPI_T_PIPE || n > FLAT_ITEMS || !lua_isinteger(L, 2)) return 0;
-  out = &((struct mpi_pipe *)o)->out;
-  if (out->s == NULL) return 0;
-  at = mpi_put_array_head(at, (uint32_t)n + 3);
-  at = mpi_put_int(at, lua_tointeger(L, 2));
-  at = mpi_put_int(at, 0);
-  at = mpi_put_int(at, n);
-  at = put_scalars(L, 3, n + 2, at, m + sizeof m);
-  lua_pushboolean(L, at != NULL && put_now(out, m, at) == 0);
-  return 1;
+  unsigned char m[FLAT_ROOM], *at = m;
+  int n;
+  lua_Integer number = lua_tointeger(L, 2);
+  if (lua_pcall(L, lua_gettop(L) - 4, LUA_MULTRET, 3) != LUA_OK) {
+    lua_pushboolean(L, 0);
+    lua_insert(L, -2);
+    return 2;
+  }
+  n = lua_gettop(L) - 3;
+  o = mpl_test(L, 1); /* only now: f may have closed it */
+  if (n <= FLAT_ITEMS && o != NULL && o->type->type == MPI_T_PIPE && (out = &((struct mpi_pipe *)o)->out)->s != NULL) {
+    at = mpi_put_array_head(at, (uint32_t)n + 3);
+    at = mpi_put_int(at, number);
+    at = mpi_put_int(at, 0);
+    at = mpi_put_int(at, n);
+    at = put_scalars(L, 4, n + 3, at, m + sizeof m);
+    if (at != NULL && put_now(out, m, at) == 0) return 0;
+  }
+  lua_pushboolean(L, 1);
+  lua_replace(L, 3);
+  return n + 1;
 }
 
 /* ---- lines ---- */
@@ -490,7 +502,7 @@ static int l_ignore (lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {{"proxy_new", l_new},           {"proxy_fields", l_fields}, {"proxy_caller", l_caller},
-                                     {"request_get", l_request_get}, {"reply_put", l_reply_put}, {"line_new", l_line_new},
+                                     {"request_get", l_request_get}, {"request_run", l_run}, {"line_new", l_line_new},
                                      {"line_open", l_line_open},     {"line_close", l_line_close}, {"line_number", l_line_number},
                                      {"hangups", l_hangups},         {"hangup_watch", l_watch},  {"link_number", l_number},
                                      {"ignore_interrupts", l_ignore}, {NULL, NULL}};
