@@ -540,10 +540,12 @@ describe("proxies", function()
     local m <close> = mp.Manager()
     local pool <close> = mp.Pool(1)
     local function check(what, carry)
-      local d = m:dict { x = 1 }
-      local token = setmetatable({ [debug.getuservalue(d, 1).token] = true }, { __mode = "k" })
-      carry(d)
-      d = nil
+      local token = setmetatable({}, { __mode = "k" })
+      do
+        local d = m:dict { x = 1 }
+        token[debug.getuservalue(d, 1).token] = true
+        carry(d)
+      end
       collect()
       assert.is_nil(next(token), what .. " keeps it")
     end
@@ -801,8 +803,9 @@ describe("a manager", function()
     assert.equal(2, #l)
     local s = debug.getuservalue(l, 1).server -- what a confined client could write to
     local q, me = s.requests, s.conn.number
-    for _, bad in ipairs { 1, "x", { me }, { me, 1 }, { me, "x", "len", 2 }, { 0, 0, "connect" }, { 0, 0, "gone", "x" }, { 0, 0, {}, {} }, { 12345, 1, "len", 2 },
-                           { me, -1, "len" }, { me, -1, "len", {} }, { me, -1, "len", 99 }, { me, -1, "no", 2 }, { me, -1, {}, 2 }, { me, -1, 7, 2 },
+    for _, bad in ipairs { 1, "x", { me }, { me, 1 }, { me, "x", "len", 2 }, { 0, 0, "connect" }, { 0, 0, "gone", "x" }, { 0, 0, {}, {} },
+                           { 12345, 1, "len", 2 }, { me, -1, "len" },
+                           { me, -1, "len", {} }, { me, -1, "len", 99 }, { me, -1, "no", 2 }, { me, -1, {}, 2 }, { me, -1, 7, 2 },
                            { me, -1, "make", 1, "list", 999999 }, { me, -1, "make", 1, "list", {} }, { me, -1, "make", 1, "list", -1 },
                            { me, -1, "get", 2, 1, [900000] = 2 }, { me, -1, "forget" }, { me, -1, "release", 2 }, {}, { [3] = "len" } } do
       q:put(bad)

@@ -471,7 +471,9 @@ local function release(o)
   local waiting = o.waiting
   o.waiting = nil
   if waiting then
-    for _, q in ipairs(waiting) do serve(q[1], q[2], q[3], q[4], q[5], q[6], q[7], q[8], q[9], q[10], q) end -- whoever is held out again is put into a new list, in the same order
+    for _, q in ipairs(waiting) do -- whoever is held out again is put into a new list, in the same order
+      serve(q[1], q[2], q[3], q[4], q[5], q[6], q[7], q[8], q[9], q[10], q)
+    end
   end
 end
 
