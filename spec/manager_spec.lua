@@ -425,6 +425,33 @@ describe("a registered constructor", function()
     end
   end)
 
+  it("arrive whole when finalizers receive messages meanwhile, at either end", function()
+    local function churn() -- makes garbage whose finalizer uses the codec
+      local q = mp.Queue()
+      return function()
+        setmetatable({}, { __gc = function()
+          q:put(("z"):rep(300))
+          q:get(1)
+        end })
+      end
+    end
+    local m <close> = mp.Manager()
+    m:register("echo", function()
+      local make = churn()
+      return function(...)
+        for _ = 1, 3 do make() end
+        return ...
+      end
+    end)
+    local echo, make = m:echo(), churn()
+    for i = 1, 3000 do
+      make()
+      local t = {}
+      for k = 1, 4 do t[k] = string.char(96 + k):rep(50 + 10 * k) .. i end
+      assert.same(t, { echo(table.unpack(t)) })
+    end
+  end)
+
   it("passes an error in a method on as that error, with its traceback", function()
     local m <close> = mp.Manager()
     m:register("Counter", function(n) return setmetatable({ n = n or 0 }, Counter) end)

@@ -93,17 +93,20 @@ static int push_scalar (lua_State *L, const struct mpi_item *it) {
   }
 }
 
-/* Pushes the n items that end a message; 0: they are something else, and nothing is pushed. No Lua code runs, but a collection may. */
+/* Pushes the n items that end a message; 0: they are something else, and nothing is pushed. Strings may set the collector going, and finalizers
+** may receive messages: the parcel is held. */
 static int push_scalars (lua_State *L, const unsigned char *at, const unsigned char *end, uint32_t n) {
   int top = lua_gettop(L);
   if (n > FLAT_ITEMS) return 0;
   luaL_checkstack(L, (int)n + 4, NULL);
+  mpl_parcels_hold(L, __builtin_frame_address(0));
   while (n > 0) {
     struct mpi_item it;
     at = mpi_wire_get(at, end, &it);
     if (at == NULL || !push_scalar(L, &it)) break;
     n--;
   }
+  mpl_parcels_release(L);
   if (n == 0 && at == end) return 1;
   lua_settop(L, top);
   return 0;
