@@ -5,6 +5,7 @@
 **           what this process cannot decode gets the reason.
 ** Quick     a call whose arguments and results are scalars makes no table at either end: the items go from the stack into the message and back. It
 **           is the same message as the long way's. What is unusual (other values, no room, no connection, an error) is left to Lua code.
+**           Longer than 500 lines: both ends of such a call are read together.
 ** Line      how a client reaches the server, one a server and Lua state: the queue, the pipe for the answers, the number of the last request.
 */
 #include <pthread.h>
