@@ -401,6 +401,57 @@ describe("a registered constructor", function()
     assert.equal(3, v.value)
   end)
 
+  it("get and give what was given, scalars or not, nils among them, and any number", function()
+    local m <close> = mp.Manager()
+    m:register("echo", function() return function(...) return ... end end)
+    local echo = m:echo()
+    local function same(...)
+      local want, got = table.pack(...), table.pack(echo(...))
+      assert.same(want, got)
+      for i = 1, want.n do assert.equal(math.type(want[i]), math.type(got[i])) end
+    end
+    same()
+    same(nil)
+    same(1, nil, 2, nil)
+    same(nil, {}, nil)
+    same(true, false, 0, -1, 127, 128, -33, 65536, math.mininteger, math.maxinteger, 0.0, 1.5, -math.huge, 2 ^ 53)
+    same({ "a table" }, "and", 1, nil)
+    for _, n in ipairs { 0, 1, 31, 32, 255, 256, 480, 490, 500, 510, 520, 70000 } do same(("x"):rep(n), "behind") end
+    for _, n in ipairs { 14, 15, 16, 240, 247, 248, 249, 250, 251, 252, 300, 2000 } do
+      local t = {}
+      for i = 1, n do t[i] = i end
+      same(table.unpack(t))
+      same(table.unpack(t, 1, n + 3))
+    end
+  end)
+
+  it("arrive whole when finalizers receive messages meanwhile, at either end", function()
+    local function churn() -- makes garbage whose finalizer uses the codec
+      local q = mp.Queue()
+      return function()
+        setmetatable({}, { __gc = function()
+          q:put(("z"):rep(300))
+          q:get(1)
+        end })
+      end
+    end
+    local m <close> = mp.Manager()
+    m:register("echo", function()
+      local make = churn()
+      return function(...)
+        for _ = 1, 3 do make() end
+        return ...
+      end
+    end)
+    local echo, make = m:echo(), churn()
+    for i = 1, 3000 do
+      make()
+      local t = {}
+      for k = 1, 4 do t[k] = string.char(96 + k):rep(50 + 10 * k) .. i end
+      assert.same(t, { echo(table.unpack(t)) })
+    end
+  end)
+
   it("passes an error in a method on as that error, with its traceback", function()
     local m <close> = mp.Manager()
     m:register("Counter", function(n) return setmetatable({ n = n or 0 }, Counter) end)
@@ -510,6 +561,36 @@ describe("proxies", function()
       collect()
       return count() <= before
     end, 15))
+  end)
+
+  it("are let go of by what carries them, as soon as it is on its way", function()
+    local m <close> = mp.Manager()
+    local pool <close> = mp.Pool(1)
+    local function check(what, carry)
+      local token = setmetatable({}, { __mode = "k" })
+      do
+        local d = m:dict { x = 1 }
+        token[debug.getuservalue(d, 1).token] = true
+        carry(d)
+      end
+      collect()
+      assert.is_nil(next(token), what .. " keeps it")
+    end
+    local function start(x)
+      x:start()
+      assert.equal(1, x:result())
+    end
+    local function target(d) return d.x end
+    check("a put", function(d)
+      local q = mp.Queue()
+      q:put(d)
+      assert.equal(d, q:get())
+    end)
+    check("a place in another", function(d) m:dict().d = d end)
+    check("a fork", function(d) start(mp.Process { target = target, args = { d }, start_method = "fork" }) end)
+    check("a spawn", function(d) start(mp.Process { target = target, args = { d }, start_method = "spawn" }) end)
+    check("a thread", function(d) start(mp.Thread { target = target, args = { d } }) end)
+    check("a task", function(d) assert.equal(1, pool:apply(target, { d })) end)
   end)
 
   it("let go with the client that had them, however it ended", function()
@@ -741,6 +822,23 @@ describe("a manager", function()
       print(d.n)
     ]])
     assert.equal("false\tinterrupted!\n2\n3\n", r.out, r.both)
+  end)
+
+  it("drops what is no request, and answers what it cannot do", function()
+    local m <close> = mp.Manager()
+    local l = m:list { 1, 2 }
+    assert.equal(2, #l)
+    local s = debug.getuservalue(l, 1).server -- what a confined client could write to
+    local q, me = s.requests, s.conn.number
+    for _, bad in ipairs { 1, "x", { me }, { me, 1 }, { me, "x", "len", 2 }, { 0, 0, "connect" }, { 0, 0, "gone", "x" }, { 0, 0, {}, {} },
+                           { 12345, 1, "len", 2 }, { me, -1, "len" },
+                           { me, -1, "len", {} }, { me, -1, "len", 99 }, { me, -1, "no", 2 }, { me, -1, {}, 2 }, { me, -1, 7, 2 },
+                           { me, -1, "make", 1, "list", 999999 }, { me, -1, "make", 1, "list", {} }, { me, -1, "make", 1, "list", -1 },
+                           { me, -1, "get", 2, 1, [900000] = 2 }, { me, -1, "forget" }, { me, -1, "release", 2 }, {}, { [3] = "len" } } do
+      q:put(bad)
+    end
+    assert.equal(2, #l)
+    assert.equal(3, m:list { 1, 2, 3 }[3])
   end)
 
   it("serves many clients, each in order", function()

@@ -554,6 +554,29 @@ describe("a class", function()
     assert.matches("changed while it was being sent", refused(list).reason)
   end)
 
+  it("is let go of by its message as soon as that is sent: what dump gave, too", function()
+    local Held, kept = {}, setmetatable({}, { __mode = "k" })
+    local function dump()
+      local t = { lock = mp.Lock() }
+      kept[t] = true
+      return t
+    end
+    mp.register("Held", Held, { dump = dump, load = function(t) return t end })
+    local function gone(what)
+      for _ = 1, 3 do collectgarbage() end
+      assert.is_nil(next(kept), what .. " keeps it")
+    end
+    local function held() return setmetatable({}, Held) end
+    local q, a, b = mp.Queue(1), mp.Pipe()
+    q:put(held())
+    gone "a put"
+    assert.is_false(not not q:put(held(), 0))
+    gone "a put that failed"
+    a:send(held())
+    gone "a send"
+    assert.is_true(pcall(function() return q:get().lock:acquire() and b:recv().lock:acquire() end))
+  end)
+
   it("may send and receive messages itself while it is dumped and loaded", function()
     local q = mp.Queue()
     local Chatty = { __name = "Chatty" }

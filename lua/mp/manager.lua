@@ -2,7 +2,7 @@
 -- A proxy is a userdata with a table of fields:
 --   kind     "dict", "list", "Namespace", "manager", "pool", "result" or "object": which class of operations it has
 --   id       the object's number at the server
---   server   who to ask (below), or
+--   server   who to ask (below); then 1 is its line and 2 the id, for the quick way of a call (l_manager.c), or
 --   object   the object itself, when this process is the server, or
 --   link     a link to another program (link.lua)
 --   token    an mp.Fd: as long as somebody holds a copy the server keeps the object
@@ -20,15 +20,16 @@ local ROOT <const> = 1               -- the manager itself is an object, too
 local DONE <const>, FAILED <const> = 0, 1 -- of an answer; anything else: misuse
 
 -- ---- asking the server ----------------------------------------------------------------------
--- A server, as its clients know it: requests (its queue), alive (an mp.Fd that hangs up when it is gone), pid, name; and here: conn.
--- A conn belongs to one Lua state of one process: number, reply (our end of a pipe), held (our token, for the server to see us go), seq, pid.
+-- A server, as its clients know it: requests (its queue), alive (an mp.Fd that hangs up when it is gone), pid, name; and here: line, conn.
+-- A conn belongs to one Lua state of one process: number, reply (our end of a pipe), held (our token, for the server to see us go). The line knows
+-- the first two and the number of the last request.
 
 local servers = setmetatable({}, { __mode = "k" }) -- requests -> server
 
 local function server_of(d)
   local s = servers[d.requests]
   if not s then
-    s = { requests = d.requests, alive = d.alive, pid = d.pid, name = d.name, proxies = setmetatable({}, { __mode = "v" }) }
+    s = { requests = d.requests, alive = d.alive, pid = d.pid, name = d.name, proxies = setmetatable({}, { __mode = "v" }), line = core.line_new() }
     servers[d.requests] = s
   elseif d.alive ~= s.alive then
     d.alive:close() -- known; a descriptor is not for the collector to count
@@ -36,8 +37,13 @@ local function server_of(d)
   return s
 end
 
-local function lost(s)
+local function drop(s)
+  core.line_close(s.line)
   s.conn = nil
+end
+
+local function lost(s)
+  drop(s)
   error(core.error_new { kind = "died", pid = s.pid, name = s.name, message = core.where() .. format("the manager's server (pid %d) is gone", s.pid) }, 0)
 end
 
@@ -54,21 +60,25 @@ local function connect(s)
   local ok, reply, ours = pcall(mp.Pipe, false)
   if not ok then error(format("%sa manager cannot be called from here: %s", core.where(), reply), 0) end -- confined, or out of descriptors
   local theirs, held = core.pipe_pair()
-  put(s, { 0, 0, "connect", ours, theirs })
+  local taken, hangs = core.pipe_pair()
+  put(s, { 0, 0, "connect", ours, theirs, hangs })
   ours:close()
   theirs:close()
-  -- Until the server has taken the end of the pipe, that does not tell of its death.
-  repeat mp.wait { reply, s.alive:fileno() } until reply:poll() or not alive(s)
+  hangs:close()
+  -- Until the server has taken the end of the pipe, that does not tell of its death. The pipe itself must not be waited for among others: its bell,
+  -- once armed, costs each answer seven system calls.
+  mp.wait { taken:fileno(), s.alive:fileno() }
+  taken:close()
   local number = reply:poll() and reply:recv()
   if not number then lost(s) end
-  s.conn = { number = number, reply = reply, held = held, seq = 0, pid = getpid() }
-  return s.conn
+  s.conn = { number = number, reply = reply, held = held }
+  core.line_open(s.line, s.requests, reply, number)
 end
 
--- The last request is not waited for, should it be at work still.
-local function forget(s)
-  local c = s.conn
-  if c then put(s, { c.number, c.seq, "forget" }) end
+-- The request, by default the last one, is not waited for, should it be at work still.
+local function forget(s, seq)
+  seq = seq or core.line_number(s.line)
+  if s.conn and seq then put(s, { s.conn.number, seq, "forget" }) end
 end
 
 -- A request {client, number, operation, id, arguments}, of which what is wrong is said as the caller knows it.
@@ -81,35 +91,39 @@ local function refused(e, fname)
   error(e, 0)
 end
 
-local function answer_of(s, c, seq)
-  local reply = c.reply
+-- There is no answer: why.
+local function unanswered(s, why)
+  if why == "eof" and alive(s) then
+    drop(s)
+    error(core.error_new { kind = "died", pid = s.pid, name = s.name, message = core.where() .. "the manager's server has closed this connection" }, 0)
+  end
+  lost(s)
+end
+
+local function answer_of(s, seq)
+  local reply = s.conn.reply
   while true do
     local ok, a, why = pcall(reply.recv, reply)
     if not ok then -- interrupted, or what cannot be read here
-      pcall(put, s, { c.number, seq, "forget" })
+      pcall(forget, s, seq)
       error(a, 0)
     end
-    if a == nil then
-      if why == "eof" and alive(s) then
-        s.conn = nil
-        error(core.error_new { kind = "died", pid = s.pid, name = s.name, message = core.where() .. "the manager's server has closed this connection" }, 0)
-      end
-      lost(s)
-    end
+    if a == nil then unanswered(s, why) end
     if a[1] == seq then return a end
   end
 end
 
 local function exchange(s, fname, request)
   if s.down then misuse(fname, "the manager was shut down") end
-  local c = s.conn
-  if not c or c.pid ~= getpid() then c = connect(s) end
-  local seq = c.seq + 1
-  c.seq = seq
-  request[1], request[2] = c.number, seq
+  local seq = core.line_number(s.line, true)
+  if not seq then
+    connect(s)
+    seq = core.line_number(s.line, true)
+  end
+  request[1], request[2] = s.conn.number, seq
   local ok, e = pcall(put, s, request)
   if not ok then refused(e, fname) end
-  return answer_of(s, c, seq)
+  return answer_of(s, seq)
 end
 
 local function result(a, fname)
@@ -119,12 +133,17 @@ local function result(a, fname)
   misuse(fname, a[3])
 end
 
--- An operation on the object of a proxy. `fname` is what the user called.
-local function call(f, fname, op, ...)
+-- An operation on the object of a proxy. `fname` is what the user called. What is no matter of scalars that come and go takes the long way.
+local call = core.proxy_caller(function(f, fname, op, ...)
   if f.server then return result(exchange(f.server, fname, { 0, 0, op, f.id, ... }), fname) end
   if f.object then return M.direct(f.object, fname, op, ...) end
   return f.link:call(f, fname, op, ...)
-end
+end, function(f, fname, a) -- the answer, or why there is none
+  if type(a) == "table" then return result(a, fname) end
+  return unanswered(f.server, a)
+end, function(f, seq)
+  forget(f.server, seq)
+end)
 M.call = call
 
 -- The same, for any number of arguments.
@@ -163,7 +182,7 @@ function M.arrive(d)
     return known
   end
   if not classes[d[2]] then error("a proxy of an unknown kind", 0) end
-  local p = proxy_new { id = d[1], kind = d[2], label = d[3], token = d.token, server = s, class = classes[d[2]], address = d.address }
+  local p = proxy_new { s.line, d[1], id = d[1], kind = d[2], label = d[3], token = d.token, server = s, class = classes[d[2]], address = d.address }
   s.proxies[d[1]] = p
   return p
 end
@@ -418,7 +437,8 @@ function Manager.shutdown(m)
   if s.down then return true end
   local ok, e = pcall(exchange, s, "shutdown", { 0, 0, "shutdown", ROOT })
   if not ok and not is_error(e, "died") then error(e, 0) end
-  s.down, s.conn = true, nil
+  drop(s)
+  s.down = true
   if not f.process:join(5) then
     f.process:kill()
     f.process:join()
@@ -526,7 +546,7 @@ function meta.__close(p, e)
   if not home or not f.id then return end
   home.proxies[f.id] = nil
   if f.server then f.token:close() else f.link:let_go(f) end
-  f.kind, f.class, f.id, f.token = "closed", classes.closed, nil, nil
+  f.kind, f.class, f.id, f.token, f[1] = "closed", classes.closed, nil, nil, nil
 end
 
 -- ---- mp.Manager -----------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 -- server.lua -- a manager's server process: one Lua state that owns plain objects and does what clients ask, one request after the other
 -- (docs/internals/managers.md). An object is a table:
 --   kind, id, label   as its proxies have them
+--   ops               what can be asked of it, by its kind
+--   users             true if that is code of the user's: any number of arguments
 --   data              a dict's or list's table, the user's object, a pool, an async result
 --   clients           how many copies of it were given out and are not gone (each has a token: a pipe)
 --   holder, depth     the client for which it is held (with, update); waiting: requests of others meanwhile
@@ -9,6 +11,7 @@ local mp, core = ...
 
 local M <const> = core.manager_part "manager"
 local proxy_new, fields_of, getpid = core.proxy_new, core.proxy_fields, mp.getpid
+local run = core.request_run
 local type, pairs, ipairs, next, tostring, pcall, xpcall, error = type, pairs, ipairs, next, tostring, pcall, xpcall, error
 local setmetatable, getmetatable, rawequal = setmetatable, getmetatable, rawequal
 local pack, unpack, format, mtype, insert, remove = table.pack, table.unpack, string.format, math.type, table.insert, table.remove
@@ -27,9 +30,13 @@ local running = true
 
 -- ---- objects --------------------------------------------------------------------------------
 
+-- Objects in there may be named by clients only by what they hold.
+local ops = { dict = {}, list = {}, Namespace = {}, object = {}, manager = {}, pool = {}, result = {} }
+local USERS <const> = { object = true, manager = true }
+
 local function new_object(kind, data, label)
   last_id = last_id + 1
-  local o = { kind = kind, data = data, label = label, id = last_id, clients = 0 }
+  local o = { kind = kind, ops = ops[kind], users = USERS[kind], data = data, label = label, id = last_id, clients = 0 }
   o.proxy = proxy_new { kind = kind, class = M.classes[kind], id = o.id, label = label, object = o }
   objects[o.id] = o
   return o
@@ -79,9 +86,6 @@ end
 
 local Misuse = {}
 local function misuse(...) error(setmetatable({ format(...) }, Misuse), 0) end
-
--- Objects in there may be named by clients only by what they hold.
-local ops = { dict = {}, list = {}, Namespace = {}, object = {}, manager = {}, pool = {}, result = {} }
 
 local function plain_copy(t)
   local c = {}
@@ -364,7 +368,7 @@ do
     return new_object("pool", ask({ Pool = function(_, ...) return mp.Pool(...) end }, "Pool", ...)).proxy
   end
   function G.make(_, name, n, ...)
-    if make[name] then return make[name](...) end
+    if make[name] then return make[name](unpack({ ... }, 1, n)) end
     local constructor = registered[name]
     if not constructor then misuse("nothing is registered as '%s'", tostring(name)) end
     local r = pack(constructor(unpack({ ... }, 1, n)))
@@ -449,10 +453,7 @@ local function failure(e)
 end
 
 local function reply_of(seq, ok, ...)
-  if ok then
-    if (...) == LATER then return LATER end
-    return { seq, DONE, select("#", ...), ... }
-  end
+  if ok then return { seq, DONE, select("#", ...), ... } end
   local e = ...
   if getmetatable(e) == Misuse then return { seq, MISUSED, e[1] } end
   return { seq, FAILED, failure(e) }
@@ -470,7 +471,9 @@ local function release(o)
   local waiting = o.waiting
   o.waiting = nil
   if waiting then
-    for _, q in ipairs(waiting) do serve(q) end -- whoever is held out again is put into a new list, in the same order
+    for _, q in ipairs(waiting) do -- whoever is held out again is put into a new list, in the same order
+      serve(q[1], q[2], q[3], q[4], q[5], q[6], q[7], q[8], q[9], q[10], q)
+    end
   end
 end
 
@@ -482,59 +485,69 @@ end
 local HOLDING <const> = { hold = true, hold_get = true, hold_copy = true }
 local RELEASING <const> = { release = true, set_release = true, replace_release = true }
 
-function serve(q)
-  local c, seq, op = clients[q[1]], q[2], q[3]
-  if not c or c.gone then return end
-  local o = objects[q[4]]
-  local f = o and ops[o.kind] and ops[o.kind][op]
-  if not f then
-    return answer(c, { seq, MISUSED, o and format("there is no operation '%s'", tostring(op)) or "the object is gone" })
-  end
-  if o.holder and o.holder ~= c then
-    o.waiting = o.waiting or {}
-    insert(o.waiting, q)
-    c.waits = o
-    return
-  end
-  if RELEASING[op] and o.holder ~= c then return answer(c, { seq, MISUSED, "it is not held by this process" }) end
-  local before = #pending
-  local reply
-  if o.kind == "object" or o.kind == "manager" then -- code of the user's: any number of arguments, and a traceback
-    reply = reply_of(seq, xpcall(f, handler, o, q[5], q[6], unpack(q, 7, 6 + (mtype(q[6]) == "integer" and q[6] >= 0 and q[6] < 1e6 and q[6] or 0))))
-  else
-    reply = reply_of(seq, xpcall(f, handler, o, q[5], q[6], q[7]))
-  end
-  if reply == LATER then
-    for i = before + 1, #pending do pending[i].client, pending[i].seq, pending[i].own = c, seq, o.kind == "pool" end
-    return
-  end
-  if reply[2] == DONE then
+-- What has become of a request: nothing, if it is answered.
+local function finish(c, seq, o, op, before, ok, ...)
+  if ok == nil then return end
+  if ok then
+    local r = ...
+    if r == LATER then
+      for i = before + 1, #pending do pending[i].client, pending[i].seq, pending[i].own = c, seq, o.kind == "pool" end
+      return
+    end
     if HOLDING[op] then
       hold(o, c)
       c.held_by = { seq, o }
-      if op == "hold" then reply = { seq, DONE, 0 } end
+      if op == "hold" then return answer(c, { seq, DONE, 0 }) end
     elseif RELEASING[op] then
-      if op == "release" then reply = { seq, DONE, 0 } end
-      answer(c, reply)
+      answer(c, op == "release" and { seq, DONE, 0 } or { seq, DONE, 1, r })
       return release(o)
     end
   end
-  answer(c, reply)
+  answer(c, reply_of(seq, ok, ...))
+end
+
+local QUICK <const> = 10 -- items of a request that come one by one; l_manager.c
+
+local special
+
+-- q: the whole request, if it is a table already.
+function serve(client, seq, op, id, a1, a2, a3, a4, a5, a6, q)
+  local c, o = clients[client], objects[id]
+  local f = c and o and o.ops and o.ops[op]
+  if not f then return special(client, seq, op, id, a1, a2) end
+  local holder = o.holder
+  if holder and holder ~= c then
+    o.waiting = o.waiting or {}
+    insert(o.waiting, q or { client, seq, op, id, a1, a2, a3, a4, a5, a6, n = QUICK })
+    c.waits = o
+    return
+  end
+  local before = #pending
+  if HOLDING[op] or RELEASING[op] then
+    if RELEASING[op] and not holder then return answer(c, { seq, MISUSED, "it is not held by this process" }) end
+    finish(c, seq, o, op, before, xpcall(f, handler, o, a1, a2, a3))
+  elseif not o.users then
+    finish(c, seq, o, op, before, run(c.reply, seq, handler, f, o, a1, a2, a3))
+  elseif not q then
+    finish(c, seq, o, op, before, run(c.reply, seq, handler, f, o, a1, a2, a3, a4, a5, a6))
+  else
+    finish(c, seq, o, op, before, run(c.reply, seq, handler, f, o, unpack(q, 5, q.n)))
+  end
 end
 
 -- ---- clients ----------------------------------------------------------------------------------
 
 local control = {}
 
--- {0, 0, "connect", the end of a pipe to answer with, a token}
-function control.connect(q)
-  local reply, token = q[4], q[5]
-  if getmetatable(reply) ~= "mp.Pipe" or getmetatable(token) ~= "mp.Fd" then return end
+-- {0, 0, "connect", the end of a pipe to answer with, a token, a descriptor whose end tells that it was answered}
+function control.connect(reply, token, hangs)
+  if getmetatable(reply) ~= "mp.Pipe" or getmetatable(token) ~= "mp.Fd" or getmetatable(hangs) ~= "mp.Fd" then return end
   last_client = last_client - 1 -- below zero: objects are above
   local c = { number = last_client, reply = reply, holds = {} }
   core.hangup_watch(token:take(), c.number)
   clients[c.number] = c
   pcall(reply.send, reply, c.number, 5)
+  hangs:close()
 end
 
 local function abandon(w)
@@ -554,8 +567,7 @@ local function client_gone(c)
 end
 
 -- {0, 0, "gone", number}: nobody holds a copy of an object's token, or a client's
-function control.gone(q)
-  local n = q[4]
+function control.gone(n)
   if mtype(n) ~= "integer" then return end
   if n < 0 then
     local c = clients[n]
@@ -571,12 +583,12 @@ function control.gone(q)
 end
 
 -- {client, number, "forget"}: nobody waits for that answer any more
-local function forget(q)
-  local c, seq = clients[q[1]], q[2]
+local function forget(client, seq)
+  local c = clients[client]
   if not c then return end
   local o = c.waits
   for i, w in ipairs(o and o.waiting or {}) do
-    if w[1] == q[1] and w[2] == seq then
+    if w[1] == client and w[2] == seq then
       remove(o.waiting, i)
       break
     end
@@ -624,23 +636,43 @@ local function wait_for_any()
   end
 end
 
+local MOST <const> = 100000 -- items of a request: all are on the stack at once
+
+-- A request that came as a table: not all of it are scalars, or it is long.
+local function serve_table(client, seq, q)
+  local c, n = clients[client], QUICK
+  for k in next, q do if mtype(k) == "integer" and k > n then n = k end end
+  if q[3] == nil then return end
+  if n <= MOST then
+    q[1], q[2], q.n = client, seq, n
+    serve(client, seq, q[3], q[4], q[5], q[6], q[7], q[8], q[9], q[10], q)
+  elseif c then
+    answer(c, { seq, MISUSED, "too many arguments" })
+  end
+end
+
+-- What is no operation on an object.
+function special(client, seq, op, id, a1, a2)
+  local c = clients[client]
+  if op == nil and type(id) == "table" then return serve_table(client, seq, id) end
+  if client == 0 then
+    local f = control[op]
+    if f then f(id, a1, a2) end
+  elseif not c then return -- gone, or nobody
+  elseif op == "forget" then forget(client, seq)
+  elseif op == nil then -- it cannot be decoded: a1 says why
+    answer(c, { seq, FAILED, core.error_new { kind = "encode", message = "the request could not be received: " .. core.process.text_of(a1),
+                                              pid = getpid(), name = me.name } })
+  else
+    answer(c, { seq, MISUSED, objects[id] and format("there is no operation '%s'", tostring(op)) or "the object is gone" })
+  end
+end
+
 local function loop()
   local get, requests = core.request_get, me.requests
   while running do
     if #pending > 0 then wait_for_any() end
-    local q, client, seq, e = get(requests)
-    if q == nil then
-      if clients[client] then
-        answer(clients[client], { seq, FAILED, core.error_new { kind = "encode", message = "the request could not be received: " .. core.process.text_of(e),
-                                                                pid = getpid(), name = me.name } })
-      end
-    else
-      if q[1] == 0 then
-        local f = control[q[3]]
-        if f then f(q) end
-      elseif q[3] == "forget" then forget(q)
-      else serve(q) end
-    end
+    serve(get(requests))
   end
 end
 

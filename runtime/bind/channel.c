@@ -18,7 +18,7 @@ static const struct mpl_encoding message = {NULL, NULL, NULL, MPL_ONE_RECORD};
 
 int mpl_ring_put (lua_State *L, struct mpi_ring *r, int idx, int64_t deadline) {
   const mp_object *o = mpl_test(L, 1);
-  int rc, done;
+  int rc, done, nfds;
   do {
     struct mpl_parcel *p = mpl_parcel_out(L);
     struct mpi_msg m;
@@ -27,7 +27,7 @@ int mpl_ring_put (lua_State *L, struct mpi_ring *r, int idx, int64_t deadline) {
     m.data = p->data;
     m.size = p->size;
     m.fds = p->fds;
-    m.nfds = p->nfds;
+    m.nfds = nfds = p->nfds;
     mpl_ring_share(r, p->fds, p->nfds);
     rc = mpi_ring_put(r, &m, 1, &done, 0);
     if (rc != MP_ETIMEDOUT || deadline == 0) break;
@@ -36,6 +36,7 @@ int mpl_ring_put (lua_State *L, struct mpi_ring *r, int idx, int64_t deadline) {
     mpl_leave();
     if (rc == MP_EINTR) mpl_interrupt(L);
   } while (rc == MP_EINTR);
+  if (__builtin_expect(nfds > 0, 0) && (rc == 0 || mpl_expected(rc))) mpl_encoded_done(L); /* else mp_errmsg is wanted still */
   return rc;
 }
 

@@ -359,6 +359,18 @@ void mpl_codec_anchors_drop (lua_State *L, struct mpl_codec *c) {
   c->anchored = 0;
 }
 
+static int l_drop (lua_State *L) {
+  mpl_codec_anchors_drop(L, mpl_codec_of(L));
+  return 0;
+}
+
+void mpl_encoded_done (lua_State *L) {
+  const struct mpl_codec *c = mpl_codec_of(L);
+  if (!c->anchored || c->depth != 0 || !lua_checkstack(L, 4)) return; /* inside another coding: its parcel needs them still */
+  lua_pushcfunction(L, l_drop);
+  if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
+}
+
 /* ---- types that travel in their own way ---- */
 
 void mpl_travel_register (lua_State *L, const struct mpl_travel *t) {

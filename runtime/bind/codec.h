@@ -38,6 +38,9 @@ void mpl_parcels_hold (lua_State *L, const void *frame);
 void mpl_parcels_release (lua_State *L);
 
 void mpl_encode (lua_State *L, int idx, struct mpl_parcel *p);
+/* The parcel is sent, or never will be: what dump functions returned for it, which kept its descriptors, is let go of. Raises nothing; finalizers
+** may run. Who does not call it keeps these things until the next encoding of something with objects in it. */
+void mpl_encoded_done (lua_State *L);
 void mpl_decode (lua_State *L, struct mpl_parcel *p, unsigned flags);
 
 /* Bodies of functions that one receiver has been sent, so that each goes only once. Private memory; one user at a time; at most a bounded

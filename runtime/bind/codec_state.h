@@ -76,7 +76,7 @@ enum {
   MPL_C_TRAVELS,   /* name -> the same */
   MPL_C_DUMPS,     /* weak: function -> hash .. dump */
   MPL_C_KEPT,      /* hash -> dump */
-  MPL_C_ANCHORS,   /* what dump functions returned: keeps borrowed descriptors alive until the next encoding */
+  MPL_C_ANCHORS,   /* what dump functions returned: keeps borrowed descriptors alive until mpl_encoded_done, or the next encoding */
   MPL_C_NAMED,     /* weak: __name -> metatable made here */
   MPL_C_MP,        /* the table mp */
   MPL_C_CORE       /* the table core */

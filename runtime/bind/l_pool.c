@@ -404,6 +404,7 @@ static enum submitted submit_one (lua_State *L, struct l_pool *p, const struct s
   if (rc == MP_ETIMEDOUT) return FULL;
   if (rc != 0) (void)mpl_raise(L, s->who, rc);
   note_task(p, (uint32_t)place, head.id, s->tag, first, count);
+  mpl_encoded_done(L);
   return DONE;
 }
 
@@ -1141,8 +1142,8 @@ static void send_answer (lua_State *L, struct worker *w, int status, const struc
     value.nfds = out->nfds;
   }
   rc = mpi_pool_answer(&w->p, &head, &value, MP_NEVER);
-  if (rc == MP_ECLOSED) return; /* nobody wants it */
-  if (rc != 0) luaL_error(L, "%s", mp_errmsg());
+  if (rc != 0 && rc != MP_ECLOSED) luaL_error(L, "%s", mp_errmsg()); /* closed: nobody wants it */
+  mpl_encoded_done(L);
 }
 
 /* Stack: function at 1, arguments at 2. Gives the status and leaves the value at the top. */

@@ -153,6 +153,7 @@ static int l_spawn (lua_State *L) {
     return lua_error(L);
   }
   p->c = c;
+  mpl_encoded_done(L);
   return 0;
 }
 

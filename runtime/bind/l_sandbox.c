@@ -241,6 +241,7 @@ static int l_spawn_confined (lua_State *L) {
     mpi_child_release(c);
     (void)spawned("the task", L, rc);
   }
+  mpl_encoded_done(L);
   return 0;
 }
 

@@ -282,6 +282,7 @@ static int l_start (lua_State *L) {
   if (rc == 0) rc = mpi_thread_start(run, &task, lua_toboolean(L, 2), &t);
   if (rc != 0) return mpl_raise(L, "start", rc);
   u->t = t;
+  mpl_encoded_done(L);
   return 0;
 }
 

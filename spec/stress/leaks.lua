@@ -111,15 +111,12 @@ check("results with objects in them", 300, function(n)
   end
 end)
 
--- Not in the short run of the tests: now and then one manager of six keeps its descriptors, and why is not known yet.
-if scale >= 1 then
-  check("managers and their objects", 60, function(n)
-    for _ = 1, n do
-      local m <close> = mp.Manager()
-      local d = m:dict()
-      for i = 1, 20 do d[i] = m:list { i } end
-      for i = 1, 20 do assert(#d[i] == 1) end
-    end
-  end)
-end
+check("managers and their objects", 60, function(n)
+  for _ = 1, n do
+    local m <close> = mp.Manager()
+    local d = m:dict()
+    for i = 1, 20 do d[i] = m:list { i } end
+    for i = 1, 20 do assert(#d[i] == 1) end
+  end
+end)
 print("leaks: none")
