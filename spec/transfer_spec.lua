@@ -577,6 +577,21 @@ describe("a class", function()
     assert.is_true(pcall(function() return q:get().lock:acquire() and b:recv().lock:acquire() end))
   end)
 
+  it("that gives a fresh handle for each of a list has its own in each message", function()
+    local Box = {}
+    mp.register("Box", Box, { dump = function(b)
+      collectgarbage() -- what the one before gave must be alive all the same
+      collectgarbage()
+      local e = mp.Event()
+      if b.set then e:set() end
+      return e
+    end, load = function(e) return e end })
+    local q, list = mp.Queue(), {}
+    for i = 1, 4 do list[i] = setmetatable({ set = i % 2 == 0 }, Box) end
+    assert.equal(4, q:put_many(list))
+    for i = 1, 4 do assert.equal(i % 2 == 0, q:get(5):is_set()) end
+  end)
+
   it("may send and receive messages itself while it is dumped and loaded", function()
     local q = mp.Queue()
     local Chatty = { __name = "Chatty" }

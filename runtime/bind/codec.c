@@ -371,6 +371,12 @@ void mpl_encoded_done (lua_State *L) {
   if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
 }
 
+void mpl_encoded_push (lua_State *L) {
+  luaL_checkstack(L, 2, NULL);
+  if (mpl_codec_of(L)->anchored) mpl_codec_table(L, MPL_C_ANCHORS); /* letting go replaces it */
+  else lua_pushnil(L);
+}
+
 /* ---- types that travel in their own way ---- */
 
 void mpl_travel_register (lua_State *L, const struct mpl_travel *t) {

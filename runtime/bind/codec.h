@@ -41,6 +41,8 @@ void mpl_encode (lua_State *L, int idx, struct mpl_parcel *p);
 /* The parcel is sent, or never will be: what dump functions returned for it, which kept its descriptors, is let go of. Raises nothing; finalizers
 ** may run. Who does not call it keeps these things until the next encoding of something with objects in it. */
 void mpl_encoded_done (lua_State *L);
+/* For who encodes again before the parcel is sent, and has copied it: pushes what must stay alive until then (nil if nothing must). */
+void mpl_encoded_push (lua_State *L);
 void mpl_decode (lua_State *L, struct mpl_parcel *p, unsigned flags);
 
 /* Bodies of functions that one receiver has been sent, so that each goes only once. Private memory; one user at a time; at most a bounded

@@ -139,14 +139,25 @@ static void append (lua_State *L, int idx, struct spans *s, const void *data, si
   s->size += size;
 }
 
+/* The value at the top stays in the list at idx, which is made when there is none. */
+static void keep (lua_State *L, int idx, lua_Integer i) {
+  if (lua_isnil(L, idx)) {
+    lua_newtable(L);
+    lua_replace(L, idx);
+  }
+  lua_pushvalue(L, -1);
+  lua_rawseti(L, idx, i);
+}
+
 /* Encodes list[1..n] into a buffer at the top of the stack; msgs gets offsets for addresses, which are turned into addresses at the end. */
 static void encode_list (lua_State *L, const mp_object *o, const struct mpi_ring *r, int n, struct mpi_msg *msgs) {
   struct spans bytes = {NULL, 0, 0};
   struct spans fds = {NULL, 0, 0};
   int at, i;
-  lua_pushnil(L); /* the buffers' places */
+  lua_pushnil(L); /* the buffers' places, */
   lua_pushnil(L);
-  at = lua_gettop(L) - 1;
+  lua_pushnil(L); /* and that of a list of what dump functions gave */
+  at = lua_gettop(L) - 2;
   for (i = 0; i < n; i++) {
     struct mpl_parcel *p = mpl_parcel_out(L);
     struct mpl_encoding how = {"put_many", NULL, NULL, MPL_ONE_RECORD, i + 1};
@@ -157,8 +168,13 @@ static void encode_list (lua_State *L, const mp_object *o, const struct mpi_ring
     msgs[i].size = p->size;
     msgs[i].nfds = p->nfds;
     append(L, at, &bytes, p->data, p->size);
-    if (p->nfds > 0) append(L, at + 1, &fds, p->fds, (size_t)p->nfds * sizeof(int));
-    lua_pop(L, 1); /* the list keeps it, and so its handles */
+    if (p->nfds > 0) {
+      append(L, at + 1, &fds, p->fds, (size_t)p->nfds * sizeof(int));
+      mpl_encoded_push(L);
+      if (!lua_isnil(L, -1)) keep(L, at + 2, i + 1);
+      lua_settop(L, at + 3);
+    }
+    lua_settop(L, at + 2); /* the list keeps the value, and so its handles */
   }
   bytes.size = 0;
   fds.size = 0;
@@ -201,6 +217,7 @@ static int l_put_many (lua_State *L) {
     else if (rc != 0) break;
   }
   if (rc != 0 && rc != MP_EINTR && !mpl_expected(rc)) return mpl_raise(L, "put_many", rc);
+  mpl_encoded_done(L);
   lua_pushinteger(L, total);
   if (total == (int)n) return 1;
   lua_pushstring(L, mp_errname(rc));

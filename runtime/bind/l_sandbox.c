@@ -217,6 +217,7 @@ static int l_spawn_confined (lua_State *L) {
   if (nfds > 0) memcpy(fds, out->fds, sizeof(int) * (size_t)nfds);
   if (j->form != MPI_FILTER_NONE)
     for (rc = 0; rc < nfds; rc++) mpi_distrust(fds[rc]);
+  mpl_encoded_push(L); /* the descriptors are needed after the next encoding */
   jail = lua_newuserdatauv(L, MPI_JAIL_PACKED_MAX, 0);
   jail_size = mpi_jail_pack(j, jail);
   out = mpl_parcel_out(L);
