@@ -571,6 +571,7 @@ local function owner(kind, seed_, length, hb, counters, confined)
   must(not confined or stranger:is_alive() or stranger.exitcode == 0, "the confined peer has ended by itself, with %s", stranger.exitcode)
   stranger:kill()
   stranger:join()
+  stranger:close() -- with the handles in what it returned, if it came to that
   other:join()
   local theirs = other:result()
   ending:join()
