@@ -31,7 +31,7 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointe
         -Wwrite-strings -Wvla -Wconversion -Wno-sign-conversion -Wno-missing-field-initializers -Werror
 CPPFLAGS_MP := -Iruntime -D_GNU_SOURCE
 CFLAGS_MP := -std=gnu11 -g -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread $(WARN)
-LDFLAGS_MP := -pthread -Wl,--as-needed
+LDFLAGS_MP := -pthread -Wl,--as-needed -Wl,-z,now
 
 ifeq ($(MODE),release)
 CFLAGS_MODE := -O2 -fno-plt
