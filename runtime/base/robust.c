@@ -13,7 +13,7 @@ static pthread_once_t fork_hook = PTHREAD_ONCE_INIT;
 
 /* The child's only thread has a new id and an empty list; the head stays where it is. */
 static void in_child (void) {
-  mpi_self_.tid = 0;
+  if (mpi_self_.tid != 0) mpi_self_.tid = 0; /* what is not written is not copied */
 }
 
 static void install_fork_hook (void) {

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/warm.h"
 #include "main/hooks.h"
 #include "main/small.h"
 #include "proc/child.h"
@@ -36,12 +37,12 @@ _Static_assert(_Alignof(max_align_t) == 16, "malloc must give multiples of 16");
 ** which `order` keeps. The handler follows `next` alone. */
 #define order() atomic_signal_fence(memory_order_seq_cst)
 
-static struct node first; /* the main state's; never freed */
-static struct node *embryo; /* allocated, but not yet a thread that may be touched */
+static MPI_WARM struct node first; /* the main state's; never freed */
+static MPI_WARM struct node *embryo; /* allocated, but not yet a thread that may be touched */
 static int blind; /* threads are not laid out as assumed: only the main state is reached, as by lua5.4 */
 
-static volatile sig_atomic_t pending; /* number of SIGINTs since the first that has raised nothing yet. Set by the handler, cleared by `stop` */
-static volatile int64_t pending_since;
+static MPI_WARM volatile sig_atomic_t pending; /* number of SIGINTs since the first that has raised nothing yet. Set by the handler, cleared by `stop` */
+static MPI_WARM volatile int64_t pending_since;
 
 static void stop (lua_State *L, lua_Debug *ar);
 

@@ -19,12 +19,13 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/pidfd.h"
+#include "base/warm.h"
 #include "proc/zygote.h"
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static MPI_WARM pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int control = -1;
-static pid_t zygote;
+static MPI_WARM int control = -1;
+static MPI_WARM pid_t zygote;
 static char helper[PATH_MAX];
 static char library[PATH_MAX];
 

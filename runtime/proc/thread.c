@@ -14,11 +14,12 @@
 #include "base/fd.h"
 #include "base/futex.h"
 #include "base/pidfd.h"
+#include "base/warm.h"
 
 #define STOP_GRACE (500 * MPI_NS_PER_MS)
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static mpi_thread_handle *table;
+static MPI_WARM pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static MPI_WARM mpi_thread_handle *table;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_once_t handler_once = PTHREAD_ONCE_INIT;
 static _Thread_local mpi_thread_handle *self;
@@ -47,7 +48,7 @@ static void in_child (void) {
     atomic_store(&t->ended, 1);
   }
   table = NULL;
-  self = NULL;
+  if (self != NULL) self = NULL;
   (void)pthread_mutex_unlock(&lock);
 }
 

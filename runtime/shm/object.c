@@ -7,11 +7,12 @@
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/fd.h"
+#include "base/warm.h"
 
 #define BUCKETS 1024u /* ten thousand objects: ten a bucket */
 
 static struct mpi_object *table[BUCKETS];
-static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
+static MPI_WARM pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t fork_hooks = PTHREAD_ONCE_INIT;
 
 /* Every type that exists; the entries are defined beside their code. Weak: a type whose file is not linked is unknown. */
