@@ -23,6 +23,7 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/pidfd.h"
+#include "base/warm.h"
 #include "proc/spawn.h"
 #include "proc/thread.h"
 
@@ -30,17 +31,18 @@
 #define INTERRUPT_GRACE (400 * MPI_NS_PER_MS) /* from a terminal's SIGINT to SIGKILL, in a program that ends because of it */
 #define INTERRUPT_RECENT (10 * MPI_NS_PER_S)
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static mpi_child *table;
+static MPI_WARM pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static MPI_WARM mpi_child *table;
+static MPI_WARM _Atomic (mpi_child *) spare; /* the next one: the last that was given back */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int report_sock = -1; /* to the parent; -1 in a main program */
+static MPI_WARM int report_sock = -1; /* to the parent; -1 in a main program */
 static int reserved = -1;    /* a memfd for one large report */
 static int moved;            /* our parent process is a warden; `parent` is still whose child we are */
-static pid_t parent;
+static MPI_WARM pid_t parent;
 static struct mpi_program *program;
 static int program_fd = -1;
-static _Atomic int numbers;
-volatile int mpi_exiting;
+static MPI_WARM _Atomic int numbers;
+MPI_WARM volatile int mpi_exiting;
 
 /* ---- once per program ---- */
 
@@ -291,11 +293,16 @@ bad:
 
 /* ---- the table ---- */
 
+static void give_back (mpi_child **c) {
+  free(atomic_exchange(&spare, *c));
+  *c = NULL;
+}
+
 static void destroy (mpi_child *c) {
   mpi_fd_close(&c->pidfd);
   mpi_fd_close(&c->sock);
   mpi_record_fini(&c->report);
-  free(c);
+  give_back(&c);
 }
 
 void mpi_child_retain (mpi_child *c) {
@@ -322,13 +329,19 @@ static void unlist (mpi_child *c) { /* the lock is held */
   mpi_child_release(c);
 }
 
+/* The usual end tells nothing; then the large frame of mpi_record_take is not touched. */
+static int has_record (int sock) {
+  char first;
+  return recv(sock, &first, sizeof first, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 /* The lock is held, and the caller has a reference. */
 static int reap (mpi_child *c) {
   int rc;
   if (c->ended) return 1;
   rc = mpi_pidfd_reap(c->pidfd, &c->exitcode);
   if (rc != 1) return rc;
-  mpi_record_take(c->sock, &c->report);
+  if (has_record(c->sock)) mpi_record_take(c->sock, &c->report);
   mpi_fd_close(&c->sock);
   c->ended = 1;
   unlist(c);
@@ -354,8 +367,11 @@ static void list (mpi_child *c) { /* the lock is held */
 }
 
 static mpi_child *new_child (int daemon) {
-  mpi_child *c = MPI_FAULT_HERE("child.alloc.fail") ? NULL : calloc(1, sizeof *c);
+  mpi_child *c = atomic_exchange(&spare, NULL);
+  if (c == NULL) c = malloc(sizeof *c);
+  if (MPI_FAULT_HERE("child.alloc.fail")) give_back(&c);
   if (c == NULL) return NULL;
+  memset(c, 0, sizeof *c);
   c->refs = 2; /* the caller's and the table's */
   c->pidfd = c->sock = -1;
   c->owner = getpid();
@@ -382,15 +398,16 @@ int mpi_child_adopt (pid_t pid, int pidfd, int sock, int daemon, mpi_child **out
 /* ---- fork ---- */
 
 /* A child that runs Lua code reads no terminal: its standard input is the null device. */
-static int is_null_input;
+static MPI_WARM int is_null_input;
+static MPI_WARM char null_device[] = "/dev/null";
 
 static void null_input (void) {
   int fd;
-  __fpurge(stdin);
-  clearerr(stdin);
+  if (__fbufsize(stdin) != 0) __fpurge(stdin); /* else it was never used, and its page stays the parent's */
+  if (ferror_unlocked(stdin) || feof_unlocked(stdin)) clearerr(stdin);
   if (is_null_input) return; /* inherited from a parent that is a child itself */
   is_null_input = 1;
-  fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  fd = open(null_device, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return;
   if (fd != 0) {
     (void)dup2(fd, 0);
@@ -464,6 +481,11 @@ void mpi_flush_streams (void) {
   (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
+/* Nothing is written where nothing is pending: the page stays the parent's. */
+static void purge (FILE *f) {
+  if (__fpending(f) != 0) __fpurge(f);
+}
+
 int mpi_child_fork (int daemon, mpi_child **out) {
   pid_t me = getpid();
   mpi_child *c;
@@ -475,22 +497,22 @@ int mpi_child_fork (int daemon, mpi_child **out) {
   if (c == NULL) return mpi_fail(MP_ENOMEM, "not enough memory");
   rc = mpi_socketpair(sv);
   if (rc != 0) {
-    free(c);
+    give_back(&c);
     return rc;
   }
   mpi_flush_streams();
   (void)mpi_program();
+  c->sock = sv[0];
+  *out = c;
   pid = MPI_FAULT_HERE("child.fork.fail") ? (errno = EAGAIN, -1) : fork();
   if (pid == 0) {
     (void)close(sv[0]);
-    __fpurge(stdout); /* what could not be flushed is the parent's */
-    __fpurge(stderr);
-    free(c);
+    purge(stdout); /* what could not be flushed is the parent's */
+    purge(stderr);
     in_child(me, sv[1]);
     return 1;
   }
   (void)close(sv[1]);
-  c->sock = sv[0];
   if (pid < 0) {
     rc = mpi_fail_errno("fork");
     goto failed;
@@ -506,11 +528,11 @@ int mpi_child_fork (int daemon, mpi_child **out) {
   reap_dropped();
   list(c);
   (void)pthread_mutex_unlock(&lock);
-  *out = c;
   return 0;
 failed:
+  *out = NULL;
   (void)close(c->sock);
-  free(c);
+  give_back(&c);
   return rc;
 }
 
