@@ -37,12 +37,16 @@ static void after_fork (void) {
   (void)pthread_mutex_unlock(&lock);
 }
 
-static void install_fork_hooks (void) {
-  (void)pthread_atfork(before_fork, after_fork, after_fork);
+static MPI_HOT void renew_lock (void) { /* in the child */
+  mpi_mutex_renew(&lock);
 }
 
-void mpi_spawn_forget (void) {
-  mpi_fd_close(&control);
+static void install_fork_hooks (void) {
+  (void)pthread_atfork(before_fork, after_fork, renew_lock);
+}
+
+MPI_HOT void mpi_spawn_forget (void) {
+  if (control >= 0) mpi_fd_close(&control);
   zygote = 0;
 }
 

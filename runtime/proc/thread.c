@@ -29,7 +29,7 @@ struct start {
   int (*fn) (mpi_thread_handle *);
 };
 
-mpi_thread_handle *mpi_thread_self (void) {
+MPI_HOT mpi_thread_handle *mpi_thread_self (void) {
   return self;
 }
 
@@ -41,7 +41,7 @@ static void after_fork (void) {
   (void)pthread_mutex_unlock(&lock);
 }
 
-static void in_child (void) {
+static MPI_HOT void in_child (void) {
   mpi_thread_handle *t;
   for (t = table; t != NULL; t = t->next) {
     t->exitcode = 255;
@@ -49,7 +49,7 @@ static void in_child (void) {
   }
   table = NULL;
   if (self != NULL) self = NULL;
-  (void)pthread_mutex_unlock(&lock);
+  mpi_mutex_renew(&lock);
 }
 
 static void install_fork_hooks (void) {
@@ -226,7 +226,7 @@ static int join_threads (int daemons, int64_t deadline) {
   return 0;
 }
 
-void mpi_threads_exit (int status) {
+MPI_HOT void mpi_threads_exit (int status) {
   mpi_thread_handle *t;
   if (table == NULL) return;
   (void)join_threads(0, mpi_interrupt_deadline(status));

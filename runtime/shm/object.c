@@ -47,8 +47,12 @@ static void after_fork (void) {
   (void)pthread_mutex_unlock(&table_lock);
 }
 
+static MPI_HOT void renew_lock (void) { /* in the child */
+  mpi_mutex_renew(&table_lock);
+}
+
 static void install_fork_hooks (void) {
-  (void)pthread_atfork(before_fork, after_fork, after_fork);
+  (void)pthread_atfork(before_fork, after_fork, renew_lock);
 }
 
 static struct mpi_object **bucket (uint64_t ino) {
