@@ -80,7 +80,7 @@ local function started(self, fname)
   local f = of(self, fname)
   if f.state == "new" then misuse(fname, format("%s %s was not started", f.ops.noun, name_of(f))) end
   if f.state == "self" then misuse(fname, "a process cannot do this to itself") end
-  if f.owner ~= getpid() and f.state ~= "parent" then
+  if f.creator ~= getpid() and f.state ~= "parent" then
     misuse(fname, format("%s %s is not a child of this process", f.ops.noun, name_of(f)))
   end
   return f
@@ -155,7 +155,7 @@ local function new(class, ...)
   if ops.noun == "thread" then daemon = false end
   local self = ops.new { -- with room for what comes later
     class = class, ops = ops, state = "new", creator = getpid(), family = me.identity, number = core.next_number(), daemon = daemon,
-    own = class ~= ops.class and {} or nil, target = nil, args = nil, owner = nil, pid = nil, exitcode = nil, name = nil, identity = nil,
+    own = class ~= ops.class and {} or nil, target = nil, args = nil, pid = nil, exitcode = nil, name = nil, identity = nil,
   }
   self:init(...)
   return self
@@ -264,7 +264,7 @@ function core.process_become(self, f)
   for p in pairs(live) do live[p] = nil end
   for i = #exit_hooks, 1, -1 do exit_hooks[i] = nil end
   if exit_sentinel then setmetatable(exit_sentinel, nil) end -- the copy's state is not closed
-  f.state, f.owner = "self", nil
+  f.state = "self"
   current = self
 end
 
@@ -304,11 +304,6 @@ local function reap()
   for p in pairs(live) do ended(p, fields_of(p)) end
 end
 
-local function begin(self, f)
-  f.state, f.owner = "started", getpid()
-  live[self] = true
-end
-
 function Process:start()
   local f = of(self, "start")
   if f.state ~= "new" then misuse("start", format("%s %s was started before", f.ops.noun, name_of(f))) end
@@ -316,7 +311,9 @@ function Process:start()
   if next(live) then reap() end
   authkey()
   f.ops.start(self, f)
-  if f.state == "new" then begin(self, f) end
+  if f.state == "new" then -- else process_fork has done that: before the fork, as each page that is written afterwards would be copied
+    f.state, live[self] = "started", true
+  end
   return true
 end
 
@@ -327,14 +324,10 @@ local function start_process(self, f)
     local run <const> = self.run
     local args, direct = f.args, run == Process.run and f.target ~= nil
     local n = args and (args.n or #args) or 0
-    begin(self, f) -- afterwards each page that is written would be copied
     local ok, why
-    if direct and n <= MOST_DIRECT then ok, why = core.process_fork(self, f.daemon, finish, f.target, n, args, f.kwargs)
-    else ok, why = core.process_fork(self, f.daemon, finish, run, 1, { self }) end
-    if not ok then
-      f.state, f.owner, live[self] = "new", nil, nil
-      misuse("start", why)
-    end
+    if direct and n <= MOST_DIRECT then ok, why = core.process_fork(self, f.daemon, finish, f.target, n, args, f.kwargs, live)
+    else ok, why = core.process_fork(self, f.daemon, finish, run, 1, { self }, nil, live) end
+    if not ok then misuse("start", why) end
   else
     if not spawn then misuse("start", "start_method \"spawn\" is not there") end
     spawn(self, f)
@@ -563,7 +556,7 @@ function meta.__tostring(self)
   elseif f.state == "closed" then how = "closed"
   elseif f.state == "self" then how = format("this process, pid %d", getpid())
   elseif f.state == "parent" then how = format("parent, pid %d", f.pid)
-  elseif f.owner ~= getpid() then how = format("of process %d, pid %d", f.owner, pid_of(self, f))
+  elseif f.creator ~= getpid() then how = format("of process %d, pid %d", f.creator, pid_of(self, f))
   else
     local code = ended(self, f)
     if code == nil then how = format("running pid %d", pid_of(self, f))

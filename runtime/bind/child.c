@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/sys.h"
 #include "base/warm.h"
 #include "bind/coros.h"
 #include "bind/udata.h"
@@ -111,17 +112,17 @@ void mpl_child_hold (void) {
   held = pthread_sigmask(SIG_BLOCK, &set, &before_hold) == 0;
 }
 
-void mpl_child_held (const sigset_t *before) {
+MPI_HOT void mpl_child_held (const sigset_t *before) {
   before_hold = *before;
   held = 1;
 }
 
-void mpl_child_let (void) {
-  if (held) (void)pthread_sigmask(SIG_SETMASK, &before_hold, NULL);
+MPI_HOT void mpl_child_let (void) {
+  if (held) (void)mpi_sys(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before_hold, 0, 8);
   held = 0;
 }
 
-void mpl_child_signals (lua_State *L) {
+MPI_HOT void mpl_child_signals (lua_State *L) {
   struct sigaction sa, old;
   (void)mpi_program();
   pending = 0;
@@ -162,6 +163,22 @@ void mpl_child_traceback (lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
 }
 
+/* Records of calls for so deep a call are made. */
+static int deepen (lua_State *L) {
+  lua_Integer n = lua_tointeger(L, 1);
+  if (n <= 1) return 0;
+  lua_pushcfunction(L, deepen);
+  lua_pushinteger(L, n - 1);
+  lua_call(L, 1, 0);
+  return 0;
+}
+
+void mpl_child_deepen (lua_State *L, int depth) {
+  lua_pushcfunction(L, deepen);
+  lua_pushinteger(L, depth);
+  lua_call(L, 1, 0);
+}
+
 lua_State *mpl_child_prepare (lua_State *L) {
   lua_Debug ar;
   lua_State *T;
@@ -173,6 +190,7 @@ lua_State *mpl_child_prepare (lua_State *L) {
     T = lua_newthread(L);
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &thread_key);
+    mpl_child_deepen(T, 3);
   }
   lua_settop(T, 0);
   lua_sethook(T, lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L)); /* as a new one inherits it */
@@ -190,7 +208,7 @@ void mpl_child_forget (lua_State *L) {
   lua_pop(L, 1);
 }
 
-int mpl_child_call (lua_State *T, int n) {
+MPI_HOT int mpl_child_call (lua_State *T, int n) {
   struct hooked before = running;
   int main_thread = mpi_thread_self() == NULL; /* the others are stopped in another way: l_thread.c */
   int rc;
@@ -207,6 +225,18 @@ int mpl_child_call (lua_State *T, int n) {
   return rc;
 }
 
+static int nothing (lua_State *L) {
+  (void)L;
+  return 0;
+}
+
+/* Its hooks may be set already, by a signal that came when the function had just returned: they would raise in what is done afterwards. */
+void mpl_child_ended (lua_State *L) {
+  mpl_child_hold();
+  lua_pushcfunction(L, nothing);
+  if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
+}
+
 int mpl_child_run (lua_State *L) {
   lua_State *T = lua_newthread(L);
   int n = lua_gettop(L) - 2;
@@ -221,7 +251,7 @@ int mpl_child_run (lua_State *L) {
   for (i = 0; i < n; i++) lua_pushvalue(L, 3 + i);
   lua_xmove(L, T, n);
   rc = mpl_child_call(T, n);
-  if (was_held) mpl_child_hold(); /* what comes after the end is for nobody */
+  if (was_held) mpl_child_ended(L);
   if (rc == LUA_OK) {
     results = lua_gettop(T) - 1;
     lua_settop(L, 1);

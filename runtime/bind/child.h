@@ -26,12 +26,18 @@ void mpl_child_held (const sigset_t *before);
 ** before the fork, by the parent: what the child runs lies in few pages then, which need not be copied from among all others. */
 lua_State *mpl_child_prepare (lua_State *L);
 
+/* Calls so deep need no memory: what is made first lies together. */
+void mpl_child_deepen (lua_State *L, int depth);
+
 /* What was pushed onto it is let go, unless it runs. */
 void mpl_child_forget (lua_State *L);
 
 /* Calls the function that was pushed with its n arguments onto such a thread, interruptible: LUA_OK and the results, or another status and the error's value;
 ** above the message handler. SIGINT is not held afterwards. */
 int mpl_child_call (lua_State *T, int n);
+
+/* The function has returned or failed: an interruption from now on is for nobody. */
+void mpl_child_ended (lua_State *L);
 
 /* Pushes the traceback of the error that was just caught, or nil. */
 void mpl_child_traceback (lua_State *L);

@@ -165,16 +165,16 @@ static int l_finish (lua_State *L) {
   return 1;
 }
 
-enum { SELF = 1, DAEMON, FINISH, FUNCTION, COUNT, ARGS, KWARGS, THREAD }; /* l_fork's stack */
+enum { SELF = 1, DAEMON, FINISH, FUNCTION, COUNT, ARGS, KWARGS, LIVE, THREAD }; /* l_fork's stack */
 
 /* Whatever an interruption that arrives at an unlucky moment raises here, it never gets back into the copy of the parent's code. */
-static _Noreturn void in_child (lua_State *L, lua_State *T, int nargs) {
+static MPI_HOT _Noreturn void in_child (lua_State *L, lua_State *T, int nargs) {
   int status, code = 0;
   unsettled = L;
   mpl_child_signals(T);
   status = mpl_child_call(T, nargs);
   if (status == LUA_OK && lua_gettop(T) == 1 && unsettled != NULL) mpi_child_exit(0); /* nothing to tell, and nothing that was touched */
-  mpl_child_hold(); /* what comes after the end is for nobody */
+  mpl_child_ended(L);
   lua_pushcfunction(L, l_finish);
   lua_pushvalue(L, SELF);
   lua_pushvalue(L, FINISH);
@@ -193,16 +193,29 @@ static _Noreturn void in_child (lua_State *L, lua_State *T, int nargs) {
   mpi_child_exit(code);
 }
 
-/* process_fork(process, daemon, finish, f, n, args, kwargs) -> true; nil, sentence. The child calls f with the n elements of args, and kwargs if it is not nil, in
+/* Only the first step takes memory, and nothing here can be interrupted: it is all done or nothing. */
+static void mark (lua_State *L, int started) {
+  lua_pushvalue(L, SELF);
+  if (started) lua_pushboolean(L, 1);
+  else lua_pushnil(L);
+  lua_rawset(L, LIVE);
+  (void)lua_getiuservalue(L, SELF, 1);
+  lua_pushstring(L, started ? "started" : "new");
+  lua_setfield(L, -2, "state");
+  lua_pop(L, 1);
+}
+
+/* process_fork(process, daemon, finish, f, n, args, kwargs, live) -> true; nil, sentence. The process is "started" and in the table `live` then. The child calls f with the n elements of args, and kwargs if it is not nil, in
 ** a thread (of Lua) that begins there, then finish as above if there is anything to be told or put in order, and ends. */
-static int l_fork (lua_State *L) {
+static MPI_HOT int l_fork (lua_State *L) {
   struct l_process *p = check(L);
   lua_State *T;
   sigset_t sigint, before;
   int i, nargs, rc;
   luaL_checktype(L, FINISH, LUA_TFUNCTION);
   nargs = (int)luaL_checkinteger(L, COUNT);
-  lua_settop(L, KWARGS);
+  luaL_checktype(L, LIVE, LUA_TTABLE);
+  lua_settop(L, LIVE);
   T = mpl_child_prepare(L); /* at THREAD */
   luaL_checkstack(L, LUA_MINSTACK, NULL);
   luaL_checkstack(T, nargs + 2, "too many arguments");
@@ -217,6 +230,7 @@ static int l_fork (lua_State *L) {
     lua_xmove(L, T, 1);
     nargs++;
   }
+  mark(L, 1);
   (void)sigemptyset(&sigint);
   (void)sigaddset(&sigint, SIGINT);
   (void)pthread_sigmask(SIG_BLOCK, &sigint, &before);
@@ -227,6 +241,7 @@ static int l_fork (lua_State *L) {
   }
   (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (rc < 0) {
+    mark(L, 0);
     lua_settop(T, 0);
     luaL_pushfail(L);
     lua_pushstring(L, mp_errmsg());
