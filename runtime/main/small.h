@@ -36,6 +36,16 @@ extern struct mpi_small *mpi_small_free[MPI_SMALL_MOST / 16 + 1];
 
 void *mpi_small_more (size_t size);
 
+/* The nest: a Lua thread and its stack, for what a forked child runs, in the program's own memory, beside the first records of calls and the variables that
+** a fork writes (base/warm.h): no page more has to be copied for it; in the heap it would be one each. Never given back. Not there with the address
+** sanitizer. */
+#define MPI_NEST_SIZE 1152u
+extern unsigned char mpi_nest_memory[];
+void *mpi_nest_get (size_t size); /* at a multiple of 16, zeroed; NULL: no room */
+static inline int mpi_nest_has (const void *block) {
+  return (uintptr_t)block - (uintptr_t)mpi_nest_memory < MPI_NEST_SIZE;
+}
+
 static inline size_t mpi_small_list (size_t size) {
   return size == MPI_SMALL_CALL ? 0 : (size + 15) / 16;
 }
