@@ -31,7 +31,7 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointe
         -Wwrite-strings -Wvla -Wconversion -Wno-sign-conversion -Wno-missing-field-initializers -Werror
 CPPFLAGS_MP := -Iruntime -D_GNU_SOURCE
 CFLAGS_MP := -std=gnu11 -g -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread $(WARN)
-LDFLAGS_MP := -pthread -Wl,--as-needed
+LDFLAGS_MP := -pthread -Wl,--as-needed -Wl,-z,now
 
 ifeq ($(MODE),release)
 CFLAGS_MODE := -O2 -fno-plt
@@ -160,7 +160,7 @@ $(BUILD)/mp.so: $(CORE_OBJ) $(HOST_OBJ) $(BIND_OBJ) $(EMBED_OBJ) $(BUILD)/.sourc
 	@$(LINK) -shared -Wl,-z,nodelete -o $@ $(filter %.o,$^) $(LIBS)
 $(BUILD)/mprun: $(CORE_OBJ) $(HOST_OBJ) $(BIND_OBJ) $(EMBED_OBJ) $(MAIN_OBJ) $(BUILD)/.sources
 	@echo "  link  $@"
-	@$(LINK) -Wl,-E -o $@ $(filter %.o,$^) $(LUA_WHOLE) $(LIBS)
+	@$(LINK) -Wl,-E -o $@ $(LUA_WHOLE) $(filter %.o,$^) $(LIBS)
 
 $(BUILD)/%.pc: spec/support/%.pc.in $(BUILD)/.flags
 	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< > $@

@@ -256,6 +256,95 @@ describe("a process", function()
     assert.same({}, mp.active_children())
   end)
 
+  -- A forked child becomes itself when it is asked for the first time (settle in lua/mp/process.lua): every way to ask is the first once.
+  it("knows who it is, whatever it asks first, and from wherever", function()
+    local sibling = started(function() mp.sleep(60) end)
+    local p, main = nil, mp.getpid()
+    local number = mp.Process {}.name:match "%d+"
+    local asked
+    local ask = {
+      function() return p.pid == mp.getpid() end,
+      function() return tostring(p):find("this process, pid " .. mp.getpid(), 1, true) end,
+      function() return p:is_alive() and p.exitcode == nil end,
+      function() return p.name == ("Process-%d"):format(number + asked) end,
+      function() return mp.current_process() == p end,
+      function() return mp.parent_process().pid == main end,
+      function() return #mp.active_children() == 0 end,
+      function() return mp.Process {}.name == ("Process-%d:1"):format(number + asked) end,
+      function() return mp.Thread {}.name == ("Thread-%d:1"):format(number + asked) end,
+      function() return not pcall(p.join, p) and select(2, pcall(p.join, p)):find "to itself" end,
+      function() return select(2, pcall(mp.wait, { p })):find(p.name .. " cannot be waited for here", 1, true) end,
+      function() return select(2, pcall(p.start, p)):find "was started before" end,
+      function() return select(2, pcall(sibling.join, sibling)):find "not a child of this process" end,
+      function() return sibling.pid ~= p.pid and tostring(sibling):find(("of process %d, pid %d"):format(main, sibling.pid), 1, true) end,
+      function() p.name = "other" return mp.current_process().name == "other" and mp.Process {}.name == ("Process-%d:1"):format(number + asked) end,
+      function() p.authkey = "k" return mp.current_process().authkey == "k" end,
+      function() return mp.at_exit(function() end) and mp.current_process() == p end,
+      function() return coroutine.wrap(function() return mp.current_process() == p and #mp.active_children() == 0 end)() end,
+      function() -- a finalizer, perhaps in the middle of it
+        for _ = 1, 100 do setmetatable({}, { __gc = function() if mp.current_process() ~= p then os.exit(9) end end }) end
+        collectgarbage "step"
+        return mp.current_process() == p
+      end,
+      function() -- a hook that raises does so before or after, not in the middle
+        local raised = 0
+        for n = 1, 200 do
+          local ok, me = pcall(function()
+            debug.sethook(function()
+              debug.sethook()
+              raised = raised + 1
+              error "hook"
+            end, "", n)
+            local it = mp.current_process()
+            debug.sethook()
+            return it
+          end)
+          if ok and me ~= p or mp.parent_process().pid ~= main or #mp.active_children() ~= 0 then return false end
+        end
+        return raised > 0
+      end,
+    }
+    for i = 1, #ask do
+      asked = i
+      p = mp.Process { start_method = "fork", target = function()
+        os.exit(ask[i]() and mp.current_process() == p and mp.parent_process().name == "MainProcess" and 0 or 1)
+      end }
+      p:start()
+      assert.is_true(p:join(60))
+      assert.equal(0, p.exitcode, "question " .. i)
+    end
+    sibling:kill()
+    sibling:join()
+  end)
+
+  it("that asks nothing runs no hooks of its parent, and its files are written", function()
+    local file = run.tmpdir() .. "/out"
+    local r = run.script(("local file = %q\n"):format(file) .. [[
+      mp.at_exit(function() print "main" end)
+      local p = mp.Process{ target = function() os.exit(3, true) end }
+      p:start() p:join() print(p.exitcode)
+      local f = io.open(file, "w")
+      p = mp.Process{ target = function() f:write "from the child" end }
+      p:start() p:join() print(p.exitcode)]])
+    assert.equal("3\n0\nmain\n", r.out)
+    assert.equal("from the child", run.read(file))
+  end)
+
+  it("starts processes of its own from wherever it runs, and each gives its results", function()
+    local function sum(depth)
+      if depth == 0 then return 1, nil, nil end
+      local one, two = started { target = sum, args = { depth - 1 } }, nil
+      coroutine.wrap(function() two = started { target = sum, args = { depth - 1 } } end)()
+      return one:result() + two:result(), nil, nil
+    end
+    local p = started { target = sum, args = { 3 } }
+    assert.same({ n = 3, 8 }, table.pack(p:result(60)))
+    local many = {}
+    for i = 1, 150 do many[i] = i end -- more than are laid out before the fork
+    p = started { target = function(...) return select("#", ...), (select(150, ...)) end, args = many, kwargs = {} }
+    assert.same({ 151, 150 }, { p:result(60) })
+  end)
+
   it("has a default name with its number; children of children add theirs; a named one uses up its number", function()
     local r = run.script [[
       local function name(o) return mp.Process(o).name end

@@ -2,11 +2,12 @@
 -- The userdata holds the child (runtime/bind/l_process.c); everything else about a process is in its table of fields:
 --   state     "new", "started", "closed"; "self" and "parent" for what current_process and parent_process give
 --   creator   pid of the process that made it
+--   family, number, name, identity   what its name is made of; the name, if it was given one: see name_of and identity_of
 --   own       what a class's instance has stored in itself
 local mp, core = ...
 
 local SIGINT <const>, SIGKILL <const>, SIGTERM <const> = 2, 9, 15
-local misuse, getpid, fields_of = core.misuse, mp.getpid, core.process_fields
+local misuse, getpid, fields_of, settle = core.misuse, mp.getpid, core.process_fields, core.process_settle
 local type, pairs, rawget, setmetatable, tostring = type, pairs, rawget, setmetatable, tostring
 local pack, unpack, format = table.pack, table.unpack, string.format
 local pcall, error, getmetatable = pcall, error, getmetatable
@@ -19,12 +20,21 @@ local live = {}          -- processes that were started here and not seen to end
 local start_method       -- set by set_start_method
 local spawn              -- function(process, fields): another file's; nil while there is none
 local MOST_RESULTS <const> = 900000 -- what fits Lua's stack
+local MOST_DIRECT <const> = 100 -- arguments that are laid out before the fork
 local METHODS <const> = { fork = true, spawn = true }
 
--- What every process of the program inherits: a copy by fork, a message by spawn.
-local me = { identity = "", name = "MainProcess", daemon = false, authkey = nil }
+-- What every process of the program inherits: a copy by fork, a message by spawn. A forked process becomes itself only when somebody asks (see become):
+-- settle() comes before whatever reads `me`, `current`, `parent`, `live` or the exit hooks, and is part of fields_of. Every key is there from the
+-- beginning: becoming takes no memory.
+local me = { identity = "", name = "MainProcess", daemon = false, authkey = false, label = false, parent = false, parent_daemon = false }
+
+local function who_am_i()
+  settle()
+  return me
+end
 
 local function authkey()
+  settle()
   if not me.authkey then me.authkey = core.random(32) end
   return me.authkey
 end
@@ -48,6 +58,17 @@ end
 
 local Process = {}
 
+-- Made when somebody asks.
+local function identity_of(f)
+  if not f.identity then f.identity = (f.family == "" and "" or f.family .. ":") .. f.number end
+  return f.identity
+end
+
+local function name_of(f)
+  if not f.name then f.name = (rawget(f.class, "__name") or "Process") .. "-" .. identity_of(f) end
+  return f.name
+end
+
 local function of(self, fname)
   local f = fields_of(self)
   if not f then misuse(fname, format("a process expected, got %s (call it with ':')", type(self))) end
@@ -57,10 +78,10 @@ end
 
 local function started(self, fname)
   local f = of(self, fname)
-  if f.state == "new" then misuse(fname, format("%s %s was not started", f.ops.noun, f.name)) end
+  if f.state == "new" then misuse(fname, format("%s %s was not started", f.ops.noun, name_of(f))) end
   if f.state == "self" then misuse(fname, "a process cannot do this to itself") end
-  if f.owner ~= getpid() and f.state ~= "parent" then
-    misuse(fname, format("%s %s is not a child of this process", f.ops.noun, f.name))
+  if f.creator ~= getpid() and f.state ~= "parent" then
+    misuse(fname, format("%s %s is not a child of this process", f.ops.noun, name_of(f)))
   end
   return f
 end
@@ -129,11 +150,12 @@ end
 
 local function new(class, ...)
   local ops = class.ops__
-  local id, daemon = (me.identity == "" and "" or me.identity .. ":") .. core.next_number(), me.daemon
+  settle()
+  local daemon = me.daemon
   if ops.noun == "thread" then daemon = false end
-  local self = ops.new {
-    class = class, ops = ops, state = "new", creator = getpid(), identity = id, daemon = daemon,
-    name = (rawget(class, "__name") or "Process") .. "-" .. id, own = class ~= ops.class and {} or nil,
+  local self = ops.new { -- with room for what comes later
+    class = class, ops = ops, state = "new", creator = getpid(), family = me.identity, number = core.next_number(), daemon = daemon,
+    own = class ~= ops.class and {} or nil, target = nil, args = nil, pid = nil, exitcode = nil, name = nil, identity = nil,
   }
   self:init(...)
   return self
@@ -170,6 +192,7 @@ local function silent(e)
 end
 
 local function report_error(e, traceback)
+  settle()
   local parts = { kind = "error", message = text_of(e), traceback = traceback, value = e, pid = getpid(), name = me.label or me.name, exitcode = 1 }
   if not silent(e) then
     core.stderr(format("%s: %s\n%s", me.label or me.name, parts.message, traceback and traceback .. "\n" or ""))
@@ -186,6 +209,7 @@ local exit_hooks, exit_sentinel = {}, nil
 -- mp.at_exit(f): runs in this process when its function has returned or failed, last registered first.
 function mp.at_exit(f)
   if type(f) ~= "function" then misuse("at_exit", "a function expected") end
+  settle()
   if not (me.parent or core.in_thread() or exit_sentinel) then -- the main program: when its state is closed
     exit_sentinel = setmetatable({}, { __gc = function() core.run_exit_hooks() end })
   end
@@ -194,6 +218,7 @@ function mp.at_exit(f)
 end
 
 local function run_exit_hooks()
+  settle()
   while #exit_hooks > 0 do
     local f = table.remove(exit_hooks)
     local ok, e, traceback = core.run(f)
@@ -202,9 +227,10 @@ local function run_exit_hooks()
 end
 core.run_exit_hooks = run_exit_hooks
 
--- Runs self:run() and reports; gives the exit code.
-local function work(self)
-  local r = pack(core.run(self.run, self))
+-- What core.run(self.run, self) has given is reported; gives the exit code. A forked process that returned nothing and never asked who it is does not
+-- come here: it has nothing to tell and no hooks.
+local function finish(_, ...)
+  local r = pack(...)
   local code = 0
   local told = core.in_thread() and core.thread_settle()
   if told then code = told -- by os.exit or terminate
@@ -225,22 +251,27 @@ local function work(self)
   return code
 end
 
--- A forked copy becomes the child.
-local function become(self, f)
-  parent = nil -- made when it is asked for: what a short child does not touch is not copied
+local function work(self) return finish(self, core.run(self.run, self)) end
+
+-- A forked copy becomes the child, when somebody asks (settle): what a short child does not write is not copied. What takes memory comes before it is
+-- settled; a finalizer that comes in there and asks is answered.
+function core.process_become(self, f)
+  local name <const>, identity <const> = name_of(f), identity_of(f)
+  if not core.process_settled() then return end
+  parent = nil -- made when it is asked for
   me.parent, me.parent_daemon = me.name, me.daemon
-  me.identity, me.name, me.daemon, me.authkey, me.label = f.identity, f.name, f.daemon, f.authkey or me.authkey, nil
-  if next(live) then live = {} end
-  if #exit_hooks > 0 then exit_hooks = {} end
+  me.identity, me.name, me.daemon, me.authkey, me.label = identity, name, f.daemon, f.authkey or me.authkey, false
+  for p in pairs(live) do live[p] = nil end
+  for i = #exit_hooks, 1, -1 do exit_hooks[i] = nil end
   if exit_sentinel then setmetatable(exit_sentinel, nil) end -- the copy's state is not closed
-  f.state, f.owner, f.pid = "self", nil, getpid()
+  f.state = "self"
   current = self
 end
 
 -- A process that was spawned: `task` is what spawn.lua sent.
 local function arrive(task, class)
-  me = { identity = task.identity, name = task.name, daemon = task.daemon, authkey = task.authkey,
-         parent = task.parent, parent_daemon = task.parent_daemon }
+  me = { identity = task.identity, name = task.name, daemon = task.daemon, authkey = task.authkey or false, label = false,
+         parent = task.parent, parent_daemon = task.parent_daemon or false }
   start_method = task.method
   live, exit_hooks = {}, {}
   current = core.process_new {
@@ -264,19 +295,25 @@ local function ended(self, f) -- exit code, or nil while it lives
   return code
 end
 
+local function pid_of(self, f)
+  if not f.pid and f.state == "started" and f.ops.pid then f.pid = f.ops.pid(self) end
+  return f.pid
+end
+
 local function reap()
   for p in pairs(live) do ended(p, fields_of(p)) end
 end
 
 function Process:start()
   local f = of(self, "start")
-  if f.state ~= "new" then misuse("start", format("%s %s was started before", f.ops.noun, f.name)) end
-  if f.creator ~= getpid() then misuse("start", format("%s %s was made by another process", f.ops.noun, f.name)) end
+  if f.state ~= "new" then misuse("start", format("%s %s was started before", f.ops.noun, name_of(f))) end
+  if f.creator ~= getpid() then misuse("start", format("%s %s was made by another process", f.ops.noun, name_of(f))) end
   if next(live) then reap() end
   authkey()
   f.ops.start(self, f)
-  f.state, f.owner = "started", getpid()
-  live[self] = true
+  if f.state == "new" then -- else process_fork has done that: before the fork, as each page that is written afterwards would be copied
+    f.state, live[self] = "started", true
+  end
   return true
 end
 
@@ -284,16 +321,17 @@ local function start_process(self, f)
   if is_own_program() then core.expect_children() end
   local method = f.start_method or (f.jail and "spawn") or default_method()
   if method == "fork" then
-    local ok, why = core.process_fork(self, f.daemon, function() -- in the child, which ends with it
-      become(self, f)
-      return work(self)
-    end)
+    local run <const> = self.run
+    local args, direct = f.args, run == Process.run and f.target ~= nil
+    local n = args and (args.n or #args) or 0
+    local ok, why
+    if direct and n <= MOST_DIRECT then ok, why = core.process_fork(self, f.daemon, finish, f.target, n, args, f.kwargs, live)
+    else ok, why = core.process_fork(self, f.daemon, finish, run, 1, { self }, nil, live) end
     if not ok then misuse("start", why) end
   else
     if not spawn then misuse("start", "start_method \"spawn\" is not there") end
     spawn(self, f)
   end
-  f.pid = core.process_pid(self)
 end
 
 local function join(self, fname, timeout)
@@ -355,7 +393,7 @@ function Process:close()
   if f.state == "self" or f.state == "parent" then misuse("close", format("this %s runs", noun)) end
   if f.state == "started" then
     started(self, "close")
-    if ended(self, f) == nil then misuse("close", format("%s %s is running; join it first", noun, f.name)) end
+    if ended(self, f) == nil then misuse("close", format("%s %s is running; join it first", noun, name_of(f))) end
   end
   f.state = "closed"
   f.target, f.args, f.kwargs, f.own, f.report = nil, nil, nil, nil, nil
@@ -399,14 +437,15 @@ local function error_of(self, f)
   local parts
   if r.kind == "error" and type(r.value) == "table" and (code == 1 or rawget(r.value, "kind") == "encode") then
     parts = told(r.value)
-    parts.pid, parts.name = f.pid or getpid(), f.name
+    parts.pid, parts.name = pid_of(self, f) or getpid(), name_of(f)
     if parts.kind == "encode" then parts.exitcode = code end
   elseif code < 0 then
-    parts = { kind = "died", pid = f.pid, name = f.name, exitcode = code, signal = -code,
-              message = f.ops.noun == "thread" and format("thread %s was stopped", f.name) or
-              format("process %s was ended by signal %d%s", f.name, -code, SIGNALS[-code] and " (" .. SIGNALS[-code] .. ")" or "") }
+    parts = { kind = "died", pid = pid_of(self, f), name = name_of(f), exitcode = code, signal = -code,
+              message = f.ops.noun == "thread" and format("thread %s was stopped", name_of(f)) or
+              format("process %s was ended by signal %d%s", name_of(f), -code, SIGNALS[-code] and " (" .. SIGNALS[-code] .. ")" or "") }
   elseif code > 0 then
-    parts = { kind = "died", pid = f.pid, name = f.name, exitcode = code, message = format("%s %s ended with exit code %d", f.ops.noun, f.name, code) }
+    parts = { kind = "died", pid = pid_of(self, f), name = name_of(f), exitcode = code,
+              message = format("%s %s ended with exit code %d", f.ops.noun, name_of(f), code) }
   end
   if f.jail then parts = core.process_refine(f, parts) end
   if parts then f.failure = core.error_new(parts) end
@@ -425,8 +464,8 @@ function Process:result(timeout)
     local list = r.value
     local n = type(list) == "table" and rawget(list, "n")
     if math.type(n) == "integer" and n >= 1 and n <= MOST_RESULTS and not getmetatable(list) then return unpack(list, 2, n) end
-    local sentence = format("the result of %s %s is malformed", f.ops.noun, f.name)
-    error(core.error_new { kind = "encode", message = sentence, pid = f.pid or getpid(), name = f.name }, 0)
+    local sentence = format("the result of %s %s is malformed", f.ops.noun, name_of(f))
+    error(core.error_new { kind = "encode", message = sentence, pid = pid_of(self, f) or getpid(), name = name_of(f) }, 0)
   end
 end
 
@@ -449,16 +488,16 @@ Process.__name = "Process"
 local process_ops = {
   noun = "process", constructor = "Process", options = OPTIONS, class = Process, new = core.process_new, start = start_process,
   poll = core.process_poll, wait = core.process_wait, letgo = core.process_letgo, report = core.process_report,
-  sentinel = core.process_sentinel,
+  sentinel = core.process_sentinel, pid = core.process_pid,
 }
 Process.ops__ = process_ops
 
 -- ---- attributes -----------------------------------------------------------------------------
 
 local get = {}
-function get.name(_, f) return f.name end
+function get.name(_, f) return name_of(f) end
 function get.daemon(_, f) return f.daemon end
-function get.pid(_, f) if f.state == "self" then return getpid() end return f.pid end
+function get.pid(self, f) if f.state == "self" then return getpid() end return pid_of(self, f) end
 function get.exitcode(self, f) return ended(self, f) end
 function get.start_method(_, f) return f.start_method or default_method() end
 function get.authkey(_, f) return f.authkey or authkey() end
@@ -517,14 +556,14 @@ function meta.__tostring(self)
   elseif f.state == "closed" then how = "closed"
   elseif f.state == "self" then how = format("this process, pid %d", getpid())
   elseif f.state == "parent" then how = format("parent, pid %d", f.pid)
-  elseif f.owner ~= getpid() then how = format("of process %d, pid %d", f.owner, f.pid)
+  elseif f.creator ~= getpid() then how = format("of process %d, pid %d", f.creator, pid_of(self, f))
   else
     local code = ended(self, f)
-    if code == nil then how = format("running pid %d", f.pid)
+    if code == nil then how = format("running pid %d", pid_of(self, f))
     elseif code < 0 then how = format("ended by signal %d", -code)
     else how = format("exited %d", code) end
   end
-  return format("%s %s %s", type_name, f.name, how)
+  return format("%s %s %s", type_name, name_of(f), how)
 end
 
 -- Leaving the scope lets go of the handle; the process runs on.
@@ -538,6 +577,7 @@ make_meta(core.process_meta, "mp.Process")
 mp.Process = setmetatable(Process, class_meta)
 
 function mp.current_process()
+  settle()
   if not current then
     current = core.process_new { class = Process, ops = Process.ops__, state = "self", name = me.name, daemon = me.daemon, creator = getpid() }
   end
@@ -545,6 +585,7 @@ function mp.current_process()
 end
 
 function mp.parent_process()
+  settle()
   if not parent and me.parent then
     parent = core.process_new {
       class = Process, ops = Process.ops__, state = "parent", name = me.parent, daemon = me.parent_daemon, pid = core.parent_pid(), creator = 0,
@@ -554,12 +595,13 @@ function mp.parent_process()
 end
 
 function mp.active_children()
+  settle()
   reap()
   local list = {}
   for p in pairs(live) do
     if fields_of(p).ops == process_ops then list[#list + 1] = p end
   end
-  table.sort(list, function(a, b) return fields_of(a).pid < fields_of(b).pid end)
+  table.sort(list, function(a, b) return pid_of(a, fields_of(a)) < pid_of(b, fields_of(b)) end)
   return list
 end
 
@@ -577,11 +619,13 @@ end
 
 -- ---- for other files ------------------------------------------------------------------------
 
+function core.process_name(self) return name_of(fields_of(self)) end
+
 core.process = {
   class = Process, fields = fields_of, started = started, make_meta = make_meta, class_meta = class_meta,
-  become_thread = function(m) me, current = m, nil end, work = work, become = become, arrive = arrive,
+  become_thread = function(m) me, current = m, nil end, work = work, arrive = arrive, name_of = name_of, identity_of = identity_of,
   report_of = report_of, error_of = error_of, text_of = text_of,
-  identity = function() return me end, authkey = authkey,
+  identity = who_am_i, authkey = authkey,
   set_spawn = function(f) spawn = f end,
   set_start_method = function(name) start_method = name end,
   chosen_method = function() return start_method or not is_own_program() and "spawn" or nil end, -- what children inherit

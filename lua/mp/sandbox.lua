@@ -159,14 +159,14 @@ function core.process_refine(f, parts)
   local r = core.jail_report(f.jail_report)
   local reason = r.reason
   if reason == "failed" then
-    parts.kind, parts.message = "sandbox", format("process %s could not be confined: %s", f.name, r.message)
+    parts.kind, parts.message = "sandbox", format("process %s could not be confined: %s", P.name_of(f), r.message)
   elseif reason == "cpu" or reason == "wall" then
-    parts.kind, parts.message = reason, format(MESSAGES[reason], f.name, f.plain[reason] / 1e9)
+    parts.kind, parts.message = reason, format(MESSAGES[reason], P.name_of(f), f.plain[reason] / 1e9)
   elseif reason == "sandbox" then
     local list = violations(r)
     local last = list[#list]
     for _, v in ipairs(list) do if v.fatal then last = v end end
-    parts.kind, parts.message = "sandbox", format(MESSAGES.sandbox, f.name, last and tostring(last) or "too many refusals")
+    parts.kind, parts.message = "sandbox", format(MESSAGES.sandbox, P.name_of(f), last and tostring(last) or "too many refusals")
   elseif parts.kind == "error" and type(parts.message) == "string" and f.plain.memory and parts.message:find("not enough memory", 1, true) then
     parts.kind = "memory"
   end
@@ -245,11 +245,11 @@ local function restrict(has_files, has_run)
     if type(class.__index) == "table" and class.__index ~= class then note_all(class.__index) end
   end
   if has_run then -- a zygote makes children of its owner, outside
-    P.set_spawn(function(_, f) misuse("start", format("process %s cannot be spawned in a sandbox: start_method must be \"fork\" there", f.name)) end)
+    P.set_spawn(function(_, f) misuse("start", format("process %s cannot be spawned in a sandbox: start_method must be \"fork\" there", P.name_of(f))) end)
     P.set_start_method "fork"
     return
   end
-  P.set_spawn(function(_, f) misuse("start", format("process %s cannot be started: a confined process has no processes of its own", f.name)) end)
+  P.set_spawn(function(_, f) misuse("start", format("process %s cannot be started: a confined process has no processes of its own", P.name_of(f))) end)
   P.set_start_method "spawn"
   core.thread_start = note(core.thread_start)
   local pool = getmetatable(mp.Pool)

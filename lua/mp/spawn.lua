@@ -64,7 +64,7 @@ local function spawn(self, f)
   local me = P.identity()
   local task = {
     paths, target = f.target, args = f.args, kwargs = f.kwargs, own = f.own, class = describe(f.class, Process),
-    name = f.name, identity = f.identity, daemon = f.daemon, authkey = f.authkey or P.authkey(), method = P.chosen_method(),
+    name = P.name_of(f), identity = P.identity_of(f), daemon = f.daemon, authkey = f.authkey or P.authkey(), method = P.chosen_method(),
     parent = me.name, parent_daemon = me.daemon,
     arg = plain_arg(), environment = core.environment(),
     global = rawget(_G, "mp") == mp or nil,

@@ -22,7 +22,7 @@ local function start(self, f)
   local me = P.identity()
   core.thread_start(self, f.daemon, {
     P.paths, target = f.target, args = f.args, kwargs = f.kwargs, own = f.own, class = P.describe(f.class, Thread),
-    name = f.name, method = P.chosen_method(), me = me, authkey = f.authkey or P.authkey(), arg = P.plain_arg(),
+    name = P.name_of(f), method = P.chosen_method(), me = me, authkey = f.authkey or P.authkey(), arg = P.plain_arg(),
     global = rawget(_G, "mp") == mp or nil,
   })
 end

@@ -13,8 +13,9 @@
 
 #include "base/err.h"
 #include "base/fault.h"
+#include "base/warm.h"
 
-_Atomic unsigned mpi_deaths;
+MPI_WARM _Atomic unsigned mpi_deaths;
 
 int mpi_fd_raise_limit (void) {
   struct rlimit r;

@@ -6,14 +6,15 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/warm.h"
 
 _Thread_local struct mpi_thread mpi_self_;
 
 static pthread_once_t fork_hook = PTHREAD_ONCE_INIT;
 
 /* The child's only thread has a new id and an empty list; the head stays where it is. */
-static void in_child (void) {
-  mpi_self_.tid = 0;
+static MPI_HOT void in_child (void) {
+  if (mpi_self_.tid != 0) mpi_self_.tid = 0; /* what is not written is not copied */
 }
 
 static void install_fork_hook (void) {

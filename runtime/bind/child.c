@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/sys.h"
+#include "base/warm.h"
 #include "bind/coros.h"
 #include "bind/udata.h"
 #include "proc/child.h"
@@ -24,12 +26,12 @@ struct hooked {
   int count;
 };
 
-static struct hooked main_state, running; /* whose hooks the handler sets; L == NULL: none */
-static volatile sig_atomic_t main_armed;  /* by the last signal; the hook may be taken away by mpl_interrupt, which has raised then */
-static struct sigaction inherited;        /* mprun's handler, or none */
-static volatile sig_atomic_t pending;
-static volatile int64_t pending_since;
-static volatile sig_atomic_t interrupter;
+static MPI_WARM struct hooked main_state, running; /* whose hooks the handler sets; L == NULL: none */
+static MPI_WARM volatile sig_atomic_t main_armed;  /* by the last signal; the hook may be taken away by mpl_interrupt, which has raised then */
+static MPI_WARM struct sigaction inherited;        /* mprun's handler, or none */
+static MPI_WARM volatile sig_atomic_t pending;
+static MPI_WARM volatile int64_t pending_since;
+static MPI_WARM volatile sig_atomic_t interrupter;
 
 static void disarm (struct hooked *h);
 static void disarm_coroutine (lua_State *l);
@@ -100,8 +102,8 @@ static void on_sigint (int sig, siginfo_t *si, void *context) {
   errno = saved;
 }
 
-static _Thread_local sigset_t before_hold;
-static _Thread_local int held;
+static MPI_WARM sigset_t before_hold;
+static MPI_WARM int held;
 
 void mpl_child_hold (void) {
   sigset_t set;
@@ -110,12 +112,17 @@ void mpl_child_hold (void) {
   held = pthread_sigmask(SIG_BLOCK, &set, &before_hold) == 0;
 }
 
-void mpl_child_let (void) {
-  if (held) (void)pthread_sigmask(SIG_SETMASK, &before_hold, NULL);
+MPI_HOT void mpl_child_held (const sigset_t *before) {
+  before_hold = *before;
+  held = 1;
+}
+
+MPI_HOT void mpl_child_let (void) {
+  if (held) (void)mpi_sys(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before_hold, 0, 8);
   held = 0;
 }
 
-void mpl_child_signals (lua_State *L) {
+MPI_HOT void mpl_child_signals (lua_State *L) {
   struct sigaction sa, old;
   (void)mpi_program();
   pending = 0;
@@ -141,7 +148,8 @@ int mpl_child_interrupter (void) {
   return interrupter;
 }
 
-static const char traceback_key = 0;
+static const char traceback_key = 0; /* registry: of the last error; taken away when it is read */
+static const char thread_key = 0;    /* registry: what mpl_child_prepare gives */
 
 static int message_handler (lua_State *L) {
   luaL_traceback(L, L, NULL, 1);
@@ -149,33 +157,101 @@ static int message_handler (lua_State *L) {
   return 1;
 }
 
+void mpl_child_traceback (lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &traceback_key);
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
+}
+
+/* Records of calls for so deep a call are made. */
+static int deepen (lua_State *L) {
+  lua_Integer n = lua_tointeger(L, 1);
+  if (n <= 1) return 0;
+  lua_pushcfunction(L, deepen);
+  lua_pushinteger(L, n - 1);
+  lua_call(L, 1, 0);
+  return 0;
+}
+
+void mpl_child_deepen (lua_State *L, int depth) {
+  lua_pushcfunction(L, deepen);
+  lua_pushinteger(L, depth);
+  lua_call(L, 1, 0);
+}
+
+lua_State *mpl_child_prepare (lua_State *L) {
+  lua_Debug ar;
+  lua_State *T;
+  luaL_checkstack(L, 3, NULL);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &thread_key);
+  T = lua_tothread(L, -1);
+  if (T == NULL || lua_getstack(T, 0, &ar)) { /* none yet, or it is the one that we run on */
+    lua_pop(L, 1);
+    T = lua_newthread(L);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &thread_key);
+    mpl_child_deepen(T, 3);
+  }
+  lua_settop(T, 0);
+  lua_sethook(T, lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L)); /* as a new one inherits it */
+  luaL_checkstack(T, LUA_MINSTACK, NULL);
+  lua_pushcfunction(T, message_handler);
+  return T;
+}
+
+void mpl_child_forget (lua_State *L) {
+  lua_Debug ar;
+  lua_State *T;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &thread_key);
+  T = lua_tothread(L, -1);
+  if (T != NULL && !lua_getstack(T, 0, &ar)) lua_settop(T, 0);
+  lua_pop(L, 1);
+}
+
+MPI_HOT int mpl_child_call (lua_State *T, int n) {
+  struct hooked before = running;
+  int main_thread = mpi_thread_self() == NULL; /* the others are stopped in another way: l_thread.c */
+  int rc;
+  if (main_thread) {
+    memset(&running, 0, sizeof running);
+    running.L = T;
+    mpl_child_let();
+  } else {
+    mpl_thread_begins();
+  }
+  rc = lua_pcall(T, n, LUA_MULTRET, 1);
+  if (main_thread) running = before;
+  else mpl_thread_left();
+  return rc;
+}
+
+static int nothing (lua_State *L) {
+  (void)L;
+  return 0;
+}
+
+/* Its hooks may be set already, by a signal that came when the function had just returned: they would raise in what is done afterwards. */
+void mpl_child_ended (lua_State *L) {
+  mpl_child_hold();
+  lua_pushcfunction(L, nothing);
+  if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
+}
+
 int mpl_child_run (lua_State *L) {
   lua_State *T = lua_newthread(L);
   int n = lua_gettop(L) - 2;
   int rc, i, results;
-  struct hooked before = running;
-  int was_held = held;
-  int main_thread = mpi_thread_self() == NULL; /* the others are stopped in another way: l_thread.c */
+  int was_held = held && mpi_thread_self() == NULL;
   luaL_checktype(L, 1, LUA_TFUNCTION);
   luaL_checkstack(T, n + 8, "too many arguments");
-  lua_pushnil(L);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &traceback_key);
   lua_insert(L, 1); /* the thread is anchored at 1, the function at 2 */
   lua_pushcfunction(T, message_handler);
   lua_pushvalue(L, 2);
   lua_xmove(L, T, 1);
   for (i = 0; i < n; i++) lua_pushvalue(L, 3 + i);
   lua_xmove(L, T, n);
-  if (main_thread) {
-    memset(&running, 0, sizeof running);
-    running.L = T;
-  }
-  mpl_child_let();
-  if (!main_thread) mpl_thread_begins();
-  rc = lua_pcall(T, n, LUA_MULTRET, 1);
-  if (was_held) mpl_child_hold(); /* what comes after the end is for nobody */
-  if (main_thread) running = before;
-  else mpl_thread_left();
+  rc = mpl_child_call(T, n);
+  if (was_held) mpl_child_ended(L);
   if (rc == LUA_OK) {
     results = lua_gettop(T) - 1;
     lua_settop(L, 1);
@@ -187,6 +263,6 @@ int mpl_child_run (lua_State *L) {
   lua_settop(L, 1);
   lua_pushboolean(L, 0);
   lua_xmove(T, L, 1);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &traceback_key);
+  mpl_child_traceback(L);
   return 3;
 }

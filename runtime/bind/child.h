@@ -10,13 +10,37 @@
 #define MPL_CHILD_H
 
 #include <lua.h>
+#include <signal.h>
 
 void mpl_child_signals (lua_State *L);
 
-/* Around a fork: SIGINT waits. In the child it comes while mpl_child_run runs a function, under its
-** protection, and else waits. */
+/* In a child, of its only thread: SIGINT waits. It comes while mpl_child_run or mpl_child_call runs a function, under its
+** protection, and else waits. let: as it was before. */
 void mpl_child_hold (void);
 void mpl_child_let (void);
+
+/* In a forked child: SIGINT waits already; what was blocked before. */
+void mpl_child_held (const sigset_t *before);
+
+/* Pushes a Lua thread for mpl_child_call, empty but for its message handler: the state's own one, again and again, while nothing runs on it. It is made
+** before the fork, by the parent: what the child runs lies in few pages then, which need not be copied from among all others. */
+lua_State *mpl_child_prepare (lua_State *L);
+
+/* Calls so deep need no memory: what is made first lies together. */
+void mpl_child_deepen (lua_State *L, int depth);
+
+/* What was pushed onto it is let go, unless it runs. */
+void mpl_child_forget (lua_State *L);
+
+/* Calls the function that was pushed with its n arguments onto such a thread, interruptible: LUA_OK and the results, or another status and the error's value;
+** above the message handler. SIGINT is not held afterwards. */
+int mpl_child_call (lua_State *T, int n);
+
+/* The function has returned or failed: an interruption from now on is for nobody. */
+void mpl_child_ended (lua_State *L);
+
+/* Pushes the traceback of the error that was just caught, or nil. */
+void mpl_child_traceback (lua_State *L);
 
 /* In a thread of ours: a function begins that a request to stop is for; it was left, perhaps because of one, which stops here. */
 void mpl_thread_begins (void);

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/pidfd.h"
+#include "base/warm.h"
 #include "bind/child.h"
 #include "bind/codec.h"
 #include "bind/udata.h"
@@ -30,11 +31,17 @@ static struct l_process *check (lua_State *L) {
   return luaL_checkudata(L, 1, PROCESS);
 }
 
+static int has_child (const struct l_process *p) { /* in a forked child, its own handle has one that was not completed */
+  return p->c != NULL && p->c->pid != 0;
+}
+
 static mpi_child *check_child (lua_State *L) {
   struct l_process *p = check(L);
-  luaL_argcheck(L, p->c != NULL, 1, "a started process expected");
+  luaL_argcheck(L, has_child(p), 1, "a started process expected");
   return p->c;
 }
+
+static void settle_self (lua_State *L);
 
 /* ---- where the caller stands ---- */
 
@@ -79,6 +86,7 @@ static int l_new (lua_State *L) {
 /* process_fields(v) -> the table, or nil if v is no process */
 static int l_fields (lua_State *L) {
   if (luaL_testudata(L, 1, PROCESS) == NULL && luaL_testudata(L, 1, "mp.Thread") == NULL) return 0;
+  settle_self(L);
   (void)lua_getiuservalue(L, 1, 1);
   return 1;
 }
@@ -95,35 +103,151 @@ static int l_letgo (lua_State *L) {
 
 static int l_stderr (lua_State *L);
 
-/* process_fork(process, daemon, f) -> true; nil, sentence. The child runs f() -> exit code, and ends: whatever an interruption that
-** arrives at an unlucky moment raises in it, it never gets back into its copy of the parent's code. */
-static int l_fork (lua_State *L) {
-  struct l_process *p = check(L);
-  mpi_child *c = NULL;
-  int rc;
-  luaL_checktype(L, 3, LUA_TFUNCTION);
-  mpl_child_hold();
-  rc = mpi_child_fork(lua_toboolean(L, 2), &c);
-  if (rc == 1) {
-    int ok;
-    mpl_child_signals(L);
-    ok = lua_pcall(L, 0, 1, 0) == LUA_OK;
-    if (!ok) {
-      const char *e = lua_tostring(L, -1);
-      lua_pushcfunction(L, l_stderr);
-      (void)lua_pushfstring(L, "mp: a process could not go on: %s\n", e != NULL ? e : lua_typename(L, lua_type(L, -2)));
-      (void)lua_pcall(L, 1, 0, 0);
-    }
-    mpl_child_let();
-    mpi_child_exit(ok ? (int)lua_tointeger(L, -1) : 1);
+/* A forked child is told who it is when it asks: what nobody asks for is not written, and what is not written stays in the pages of its parent. */
+static MPI_WARM lua_State *unsettled; /* in such a child: where l_fork is, with the process at index 1 */
+
+/* process_settle(): become(process, its fields) if that has not been done. process_settled() -> true: now is the time. */
+static int l_settled (lua_State *L) {
+  lua_pushboolean(L, unsettled != NULL);
+  unsettled = NULL;
+  return 1;
+}
+
+static void settle (lua_State *L, lua_State *from) {
+  lua_Hook hook;
+  int mask, count, rc;
+  sigset_t set, old;
+  luaL_checkstack(L, 8, NULL);
+  (void)sigemptyset(&set);
+  (void)sigaddset(&set, SIGINT);
+  (void)pthread_sigmask(SIG_BLOCK, &set, &old); /* an interruption does not come in the middle, nor does a script's hook */
+  hook = lua_gethook(L);
+  mask = lua_gethookmask(L);
+  count = lua_gethookcount(L);
+  lua_sethook(L, NULL, 0, 0);
+  lua_getfield(L, LUA_REGISTRYINDEX, "mp.core");
+  lua_getfield(L, -1, "process_become");
+  lua_remove(L, -2);
+  lua_pushvalue(from, 1);
+  lua_xmove(from, L, 1);
+  (void)lua_getiuservalue(L, -1, 1);
+  rc = lua_pcall(L, 2, 0, 0);
+  lua_sethook(L, hook, mask, count);
+  (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+  if (rc != LUA_OK) (void)lua_error(L);
+}
+
+static void settle_self (lua_State *L) {
+  if (__builtin_expect(unsettled != NULL, 0)) settle(L, unsettled);
+}
+
+static int l_settle (lua_State *L) {
+  settle_self(L);
+  return 0;
+}
+
+/* After the function: finish(process, ok, results or error ...) -> exit code. Stack: process, finish, the thread, whether it went well. */
+static int l_finish (lua_State *L) {
+  lua_State *T = lua_tothread(L, 3);
+  int ok = lua_toboolean(L, 4);
+  int n = lua_gettop(T) - 1; /* above the message handler */
+  settle_self(L);
+  luaL_checkstack(L, n + 4, "too many results");
+  lua_pushvalue(L, 2);
+  lua_pushvalue(L, 1);
+  lua_pushboolean(L, ok);
+  lua_xmove(T, L, n);
+  if (!ok) {
+    mpl_child_traceback(L);
+    n++;
+  }
+  lua_call(L, n + 2, 1);
+  return 1;
+}
+
+enum { SELF = 1, DAEMON, FINISH, FUNCTION, COUNT, ARGS, KWARGS, LIVE, THREAD }; /* l_fork's stack */
+
+/* Whatever an interruption that arrives at an unlucky moment raises here, it never gets back into the copy of the parent's code. */
+static MPI_HOT _Noreturn void in_child (lua_State *L, lua_State *T, int nargs) {
+  int status, code = 0;
+  unsettled = L;
+  mpl_child_signals(T);
+  status = mpl_child_call(T, nargs);
+  if (status == LUA_OK && lua_gettop(T) == 1 && unsettled != NULL) mpi_child_exit(0); /* nothing to tell, and nothing that was touched */
+  mpl_child_ended(L);
+  lua_pushcfunction(L, l_finish);
+  lua_pushvalue(L, SELF);
+  lua_pushvalue(L, FINISH);
+  lua_pushvalue(L, THREAD);
+  lua_pushboolean(L, status == LUA_OK);
+  if (lua_pcall(L, 4, 1, 0) == LUA_OK) {
+    code = (int)lua_tointeger(L, -1);
+  } else {
+    const char *e = lua_tostring(L, -1);
+    code = 1;
+    lua_pushcfunction(L, l_stderr);
+    (void)lua_pushfstring(L, "mp: a process could not go on: %s\n", e != NULL ? e : lua_typename(L, lua_type(L, -2)));
+    (void)lua_pcall(L, 1, 0, 0);
   }
   mpl_child_let();
+  mpi_child_exit(code);
+}
+
+/* Only the first step takes memory, and nothing here can be interrupted: it is all done or nothing. */
+static void mark (lua_State *L, int started) {
+  lua_pushvalue(L, SELF);
+  if (started) lua_pushboolean(L, 1);
+  else lua_pushnil(L);
+  lua_rawset(L, LIVE);
+  (void)lua_getiuservalue(L, SELF, 1);
+  lua_pushstring(L, started ? "started" : "new");
+  lua_setfield(L, -2, "state");
+  lua_pop(L, 1);
+}
+
+/* process_fork(process, daemon, finish, f, n, args, kwargs, live) -> true; nil, sentence. The process is "started" and in the table `live` then. The child calls f with the n elements of args, and kwargs if it is not nil, in
+** a thread (of Lua) that begins there, then finish as above if there is anything to be told or put in order, and ends. */
+static MPI_HOT int l_fork (lua_State *L) {
+  struct l_process *p = check(L);
+  lua_State *T;
+  sigset_t sigint, before;
+  int i, nargs, rc;
+  luaL_checktype(L, FINISH, LUA_TFUNCTION);
+  nargs = (int)luaL_checkinteger(L, COUNT);
+  luaL_checktype(L, LIVE, LUA_TTABLE);
+  lua_settop(L, LIVE);
+  T = mpl_child_prepare(L); /* at THREAD */
+  luaL_checkstack(L, LUA_MINSTACK, NULL);
+  luaL_checkstack(T, nargs + 2, "too many arguments");
+  lua_pushvalue(L, FUNCTION);
+  lua_xmove(L, T, 1);
+  for (i = 1; i <= nargs; i++) {
+    (void)lua_geti(L, ARGS, i);
+    lua_xmove(L, T, 1);
+  }
+  if (!lua_isnil(L, KWARGS)) {
+    lua_pushvalue(L, KWARGS);
+    lua_xmove(L, T, 1);
+    nargs++;
+  }
+  mark(L, 1);
+  (void)sigemptyset(&sigint);
+  (void)sigaddset(&sigint, SIGINT);
+  (void)pthread_sigmask(SIG_BLOCK, &sigint, &before);
+  rc = mpi_child_fork(lua_toboolean(L, DAEMON), &p->c);
+  if (rc == 1) {
+    mpl_child_held(&before);
+    in_child(L, T, nargs);
+  }
+  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (rc < 0) {
+    mark(L, 0);
+    lua_settop(T, 0);
     luaL_pushfail(L);
     lua_pushstring(L, mp_errmsg());
     return 2;
   }
-  p->c = c;
+  /* T keeps what was pushed until the process is seen to end: now its page is the child's, too */
   lua_pushboolean(L, 1);
   return 1;
 }
@@ -201,6 +325,7 @@ static int l_poll (lua_State *L) {
     return 2;
   }
   if (rc == 0) return 0;
+  mpl_child_forget(L);
   lua_pushinteger(L, c->exitcode);
   return 1;
 }
@@ -342,10 +467,13 @@ static int l_error_new (lua_State *L) {
 int mpl_process_unwaitable (lua_State *L, int idx, const char *noun) {
   const char *name, *state, *why = "cannot be waited for here";
   luaL_checkstack(L, 4, NULL);
-  lua_getiuservalue(L, idx, 1);
-  lua_getfield(L, -1, "name");
+  lua_getfield(L, LUA_REGISTRYINDEX, "mp.core");
+  lua_getfield(L, -1, "process_name");
+  lua_pushvalue(L, idx);
+  lua_call(L, 1, 1);
   name = lua_tostring(L, -1);
-  lua_getfield(L, -2, "state");
+  lua_getiuservalue(L, idx, 1);
+  lua_getfield(L, -1, "state");
   state = lua_tostring(L, -1);
   if (state != NULL && strcmp(state, "new") == 0) why = "was not started";
   else if (state != NULL && strcmp(state, "closed") == 0) why = "is closed";
@@ -355,7 +483,7 @@ int mpl_process_unwaitable (lua_State *L, int idx, const char *noun) {
 static int wait_ready (lua_State *L, int idx) {
   struct l_process *p = lua_touserdata(L, idx);
   int rc;
-  if (p->c == NULL) return mpl_process_unwaitable(L, idx, "process");
+  if (!has_child(p)) return mpl_process_unwaitable(L, idx, "process");
   rc = mpi_child_poll(p->c);
   return rc < 0 ? mpl_raise(L, "wait", rc) : rc;
 }
@@ -397,6 +525,7 @@ static const luaL_Reg functions[] = {
   {"process_serves", l_serves},
   {"environment", mpl_environment}, {"zygote", l_zygote},
   {"expect_children", l_expect_children},
+  {"process_settle", l_settle},   {"process_settled", l_settled},
   {NULL, NULL}};
 
 extern int mprun_interrupt_pending (void) __attribute__((weak)); /* there: this program is mprun */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bind/child.h"
 #include "bind/zygote.h"
 #include "main/hooks.h"
 #include "main/lineedit.h"
@@ -250,8 +251,18 @@ static int run_stdin (lua_State *L, int terminal) {
 
 /* ---- mp ---- */
 
+/* What every call writes, in the parent and in a forked child, lies together, not in as many pages of the heap as there are. */
+static void gather (lua_State *L) {
+  mpl_child_deepen(L, 8);
+  mpi_sigint_nest(1);
+  (void)mpl_child_prepare(L);
+  mpi_sigint_nest(0);
+  lua_pop(L, 1);
+}
+
 static void open_libraries (lua_State *L, const struct options *o, int with_mp) {
   luaL_checkversion(L);
+  gather(L);
   if (o->ignore_environment) {
     lua_pushboolean(L, 1);
     lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");

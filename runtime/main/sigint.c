@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/warm.h"
 #include "main/hooks.h"
 #include "main/small.h"
 #include "proc/child.h"
@@ -32,16 +33,18 @@ struct node {
 _Static_assert(sizeof(struct node) % 16 == BLOCK_MARK, "a thread's block is recognised by its alignment");
 _Static_assert(_Alignof(max_align_t) == 16, "malloc must give multiples of 16");
 
+static int nesting; /* what is allocated now goes into the nest if there is room */
+
 /* The list is changed by the main thread and read by a handler that interrupts it, so that only the order of the stores matters,
 ** which `order` keeps. The handler follows `next` alone. */
 #define order() atomic_signal_fence(memory_order_seq_cst)
 
-static struct node first; /* the main state's; never freed */
-static struct node *embryo; /* allocated, but not yet a thread that may be touched */
+static MPI_WARM struct node first; /* the main state's; never freed */
+static MPI_WARM struct node *embryo; /* allocated, but not yet a thread that may be touched */
 static int blind; /* threads are not laid out as assumed: only the main state is reached, as by lua5.4 */
 
-static volatile sig_atomic_t pending; /* number of SIGINTs since the first that has raised nothing yet. Set by the handler, cleared by `stop` */
-static volatile int64_t pending_since;
+static MPI_WARM volatile sig_atomic_t pending; /* number of SIGINTs since the first that has raised nothing yet. Set by the handler, cleared by `stop` */
+static MPI_WARM volatile int64_t pending_since;
 
 static void stop (lua_State *L, lua_Debug *ar);
 
@@ -103,7 +106,8 @@ static void unlink_node (struct node *n) {
 static void *new_thread (size_t size) {
   struct node *n;
   if (size <= MPI_SMALL_MOST) return malloc(size); /* no Lua that we know: mpi_sigint_watch will see */
-  n = calloc(1, sizeof(struct node) + size);
+  n = nesting ? mpi_nest_get(sizeof(struct node) + size) : NULL;
+  if (n == NULL) n = calloc(1, sizeof(struct node) + size);
   if (n == NULL) return NULL;
   n->L = (lua_State *)(void *)((char *)(n + 1) + LUA_EXTRASPACE);
   embryo = n;
@@ -113,7 +117,7 @@ static void *new_thread (size_t size) {
 static void free_thread (void *block) {
   struct node *n = (struct node *)block - 1;
   unlink_node(n);
-  free(n);
+  if (!mpi_nest_has(n)) free(n);
 }
 
 /* BLOCK_MARK tells threads by their address because other blocks are aligned to 16. Allocators that people preload align what is smaller than 16
@@ -122,9 +126,19 @@ static size_t aligned (size_t size) {
   return size < 16 ? 16 : size;
 }
 
-static void *new_block (size_t size) {
-  void *b = size <= MPI_SMALL_MOST ? mpi_small_get(size) : NULL;
+static MPI_HOT void *new_block (size_t size) {
+  void *b = size <= MPI_SMALL_MOST ? mpi_small_get(size) : nesting ? mpi_nest_get(size) : NULL;
   return b != NULL ? b : malloc(aligned(size));
+}
+
+/* A block that is not small grows or shrinks. */
+static void *resize (void *ptr, size_t osize, size_t nsize) {
+  void *b;
+  if (!mpi_nest_has(ptr)) return realloc(ptr, aligned(nsize));
+  if (nsize <= osize) return ptr;
+  b = malloc(nsize);
+  if (b != NULL) memcpy(b, ptr, osize);
+  return b;
 }
 
 /* A small block grows: into another one. A request for less than there is must not fail. */
@@ -140,7 +154,7 @@ static void *resize_small (void *ptr, size_t osize, size_t nsize) {
 
 /* The next request after a thread's own is for its stack: by then all fields that lua_sethook looks at are set. A thread's block is
 ** never resized. luaL_newstate's own allocator is realloc and free too, so what the state has already may come here. */
-static void *watching_alloc (void *ud, void *ptr, size_t osize, size_t nsize) {
+static MPI_HOT void *watching_alloc (void *ud, void *ptr, size_t osize, size_t nsize) {
   (void)ud;
   if (__builtin_expect(embryo != NULL, 0)) link_embryo();
   if (ptr == NULL) {
@@ -152,10 +166,14 @@ static void *watching_alloc (void *ud, void *ptr, size_t osize, size_t nsize) {
     mpi_small_put(ptr, osize);
     return NULL;
   }
-  if (nsize != 0) return realloc(ptr, aligned(nsize));
+  if (nsize != 0) return resize(ptr, osize, nsize);
   if ((uintptr_t)ptr & BLOCK_MARK) free_thread(ptr);
-  else free(ptr);
+  else if (!mpi_nest_has(ptr)) free(ptr);
   return NULL;
+}
+
+void mpi_sigint_nest (int on) {
+  nesting = on;
 }
 
 void mpi_sigint_watch (lua_State *L) {

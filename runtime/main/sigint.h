@@ -18,6 +18,9 @@
 /* Once, right after the state was made and before it has coroutines. */
 void mpi_sigint_watch (lua_State *L);
 
+/* From 1 to 0: what is allocated goes into the nest (main/small.h) while there is room. Threads and stacks are what it is for. */
+void mpi_sigint_nest (int on);
+
 /* From begin to end SIGINT is an error; outside it is the default. Not nested. */
 void mpi_sigint_begin (void);
 void mpi_sigint_end (void);

@@ -23,6 +23,8 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/pidfd.h"
+#include "base/sys.h"
+#include "base/warm.h"
 #include "proc/spawn.h"
 #include "proc/thread.h"
 
@@ -30,17 +32,18 @@
 #define INTERRUPT_GRACE (400 * MPI_NS_PER_MS) /* from a terminal's SIGINT to SIGKILL, in a program that ends because of it */
 #define INTERRUPT_RECENT (10 * MPI_NS_PER_S)
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static mpi_child *table;
+static MPI_WARM pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static MPI_WARM mpi_child *table;
+static MPI_WARM _Atomic (mpi_child *) spare; /* the next one: the last that was given back */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int report_sock = -1; /* to the parent; -1 in a main program */
+static MPI_WARM int report_sock = -1; /* to the parent; -1 in a main program */
 static int reserved = -1;    /* a memfd for one large report */
 static int moved;            /* our parent process is a warden; `parent` is still whose child we are */
-static pid_t parent;
-static struct mpi_program *program;
-static int program_fd = -1;
-static _Atomic int numbers;
-volatile int mpi_exiting;
+static MPI_WARM pid_t parent;
+static MPI_WARM struct mpi_program *program;
+static MPI_WARM int program_fd = -1;
+static MPI_WARM _Atomic int numbers;
+MPI_WARM volatile int mpi_exiting;
 
 /* ---- once per program ---- */
 
@@ -52,6 +55,10 @@ static void before_fork (void) {
 
 static void after_fork (void) {
   (void)pthread_mutex_unlock(&lock);
+}
+
+static MPI_HOT void renew_lock (void) { /* in the child */
+  mpi_mutex_renew(&lock);
 }
 
 /* A program that was started with one of them closed would get shared memory under its number, and print into it. Opened the wrong
@@ -67,7 +74,7 @@ static struct mpi_program no_program; /* where a page cannot be had: the process
 static void init (void) {
   program = &no_program;
   occupy_standard_streams();
-  (void)pthread_atfork(before_fork, after_fork, after_fork);
+  (void)pthread_atfork(before_fork, after_fork, renew_lock);
   (void)on_exit(on_program_exit, NULL);
 }
 
@@ -95,7 +102,8 @@ static void make_page (void) {
   if (program_fd < 0) (void)close(fd);
 }
 
-struct mpi_program *mpi_program (void) {
+MPI_HOT struct mpi_program *mpi_program (void) {
+  if (program_fd >= 0) return program;
   (void)mpi_proc_init();
   (void)pthread_once(&page_once, make_page);
   return program;
@@ -291,11 +299,16 @@ bad:
 
 /* ---- the table ---- */
 
+static void give_back (mpi_child **c) {
+  free(atomic_exchange(&spare, *c));
+  *c = NULL;
+}
+
 static void destroy (mpi_child *c) {
   mpi_fd_close(&c->pidfd);
   mpi_fd_close(&c->sock);
   mpi_record_fini(&c->report);
-  free(c);
+  give_back(&c);
 }
 
 void mpi_child_retain (mpi_child *c) {
@@ -322,13 +335,19 @@ static void unlist (mpi_child *c) { /* the lock is held */
   mpi_child_release(c);
 }
 
+/* The usual end tells nothing; then the large frame of mpi_record_take is not touched. */
+static int has_record (int sock) {
+  char first;
+  return recv(sock, &first, sizeof first, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 /* The lock is held, and the caller has a reference. */
 static int reap (mpi_child *c) {
   int rc;
   if (c->ended) return 1;
   rc = mpi_pidfd_reap(c->pidfd, &c->exitcode);
   if (rc != 1) return rc;
-  mpi_record_take(c->sock, &c->report);
+  if (has_record(c->sock)) mpi_record_take(c->sock, &c->report);
   mpi_fd_close(&c->sock);
   c->ended = 1;
   unlist(c);
@@ -354,8 +373,11 @@ static void list (mpi_child *c) { /* the lock is held */
 }
 
 static mpi_child *new_child (int daemon) {
-  mpi_child *c = MPI_FAULT_HERE("child.alloc.fail") ? NULL : calloc(1, sizeof *c);
+  mpi_child *c = atomic_exchange(&spare, NULL);
+  if (c == NULL) c = malloc(sizeof *c);
+  if (MPI_FAULT_HERE("child.alloc.fail")) give_back(&c);
   if (c == NULL) return NULL;
+  memset(c, 0, sizeof *c);
   c->refs = 2; /* the caller's and the table's */
   c->pidfd = c->sock = -1;
   c->owner = getpid();
@@ -382,42 +404,38 @@ int mpi_child_adopt (pid_t pid, int pidfd, int sock, int daemon, mpi_child **out
 /* ---- fork ---- */
 
 /* A child that runs Lua code reads no terminal: its standard input is the null device. */
-static int is_null_input;
+static MPI_WARM int is_null_input;
+static MPI_WARM char null_device[] = "/dev/null";
 
-static void null_input (void) {
+static MPI_HOT void null_input (void) {
   int fd;
-  __fpurge(stdin);
-  clearerr(stdin);
+  if (stdin->_IO_buf_base != NULL) __fpurge(stdin); /* else it was never used, and its page stays the parent's */
+  if (ferror_unlocked(stdin) || feof_unlocked(stdin)) clearerr(stdin);
   if (is_null_input) return; /* inherited from a parent that is a child itself */
   is_null_input = 1;
-  fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  fd = (int)mpi_sys(SYS_openat, AT_FDCWD, (long)null_device, O_RDONLY | O_CLOEXEC, 0);
   if (fd < 0) return;
   if (fd != 0) {
-    (void)dup2(fd, 0);
-    (void)close(fd);
+    (void)mpi_sys(SYS_dup3, fd, 0, 0, 0);
+    (void)mpi_sys(SYS_close, fd, 0, 0, 0);
   } else {
     (void)fcntl(0, F_SETFD, 0);
   }
 }
 
 /* SIGINT is for whoever runs code here: it holds it back until that can be interrupted. */
-static void default_signals (void) {
-  struct sigaction sa;
-  sigset_t set;
-  memset(&sa, 0, sizeof sa);
-  sa.sa_handler = SIG_DFL;
-  (void)sigaction(SIGTERM, &sa, NULL);
-  (void)sigaction(SIGCHLD, &sa, NULL);
-  (void)sigemptyset(&set);
-  (void)sigaddset(&set, SIGTERM);
-  (void)sigaddset(&set, SIGPIPE);
-  (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+static MPI_HOT void default_signals (void) {
+  volatile uint64_t action[4] = {0, 0, 0, 0}; /* as the kernel has it: no handler, no flags, no mask. On the stack, whose page is there */
+  uint64_t set = (uint64_t)1 << (SIGTERM - 1) | (uint64_t)1 << (SIGPIPE - 1);
+  (void)mpi_sys(SYS_rt_sigaction, SIGTERM, (long)action, 0, sizeof set);
+  (void)mpi_sys(SYS_rt_sigaction, SIGCHLD, (long)action, 0, sizeof set);
+  (void)mpi_sys(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&set, 0, sizeof set);
 }
 
-void mpi_child_become (pid_t p, int report) {
+MPI_HOT void mpi_child_become (pid_t p, int report) {
   parent = p;
-  (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != p) _exit(255); /* it died before we asked to die with it */
+  (void)mpi_sys(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0);
+  if (mpi_sys(SYS_getppid, 0, 0, 0, 0) != p) _exit(255); /* it died before we asked to die with it */
   report_sock = report;
   mpi_exiting = 0;
   default_signals();
@@ -425,7 +443,7 @@ void mpi_child_become (pid_t p, int report) {
 }
 
 /* What the copy has of its parent's: handles become foreign, descriptors go. Only this thread exists. */
-static void in_child (pid_t p, int report) {
+static MPI_HOT void in_child (pid_t p, int report) {
   mpi_child *c, *next;
   for (c = table; c != NULL; c = next) {
     next = c->next;
@@ -436,18 +454,33 @@ static void in_child (pid_t p, int report) {
   }
   table = NULL;
   atomic_store(&numbers, 0);
-  mpi_fd_close(&report_sock);
+  if (report_sock >= 0) mpi_fd_close(&report_sock);
   mpi_spawn_forget();
   mpi_child_become(p, report);
 }
 
+/* All streams of the program, as glibc links them; not there in another library, or one day. */
+extern FILE *_IO_list_all __attribute__((weak));
+
+static MPI_HOT int is_pending (const FILE *f) {
+  return f->_mode > 0 || f->_IO_write_ptr > f->_IO_write_base; /* of wide characters nothing is known here */
+}
+
+/* fflush(NULL) takes a lock, and so writes a page of the library, even if there is nothing to flush. */
+static MPI_HOT int may_be_pending (void) {
+  FILE *f;
+  if (!__libc_single_threaded || &_IO_list_all == NULL) return 1;
+  for (f = _IO_list_all; f != NULL && !is_pending(f); f = f->_chain) {}
+  return f != NULL;
+}
+
 /* Unwritten output would be written twice. With other threads, one of them may sit in a read and hold its stream's lock. A broken
 ** pipe must not kill us here: it is found by whoever writes next. */
-void mpi_flush_streams (void) {
+MPI_HOT void mpi_flush_streams (void) {
   sigset_t pipe, old, waiting;
   static const struct timespec none;
-  if (__fpending(stdout) == 0 && __fpending(stderr) == 0) { /* the usual case costs no system call */
-    if (__libc_single_threaded) (void)fflush(NULL);
+  if (!is_pending(stdout) && !is_pending(stderr)) { /* the usual case costs no system call */
+    if (__libc_single_threaded && may_be_pending()) (void)fflush(NULL);
     return;
   }
   (void)sigemptyset(&pipe);
@@ -464,7 +497,12 @@ void mpi_flush_streams (void) {
   (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
-int mpi_child_fork (int daemon, mpi_child **out) {
+/* Nothing is written where nothing is pending: the page stays the parent's. */
+static MPI_HOT void purge (FILE *f) {
+  if (is_pending(f)) __fpurge(f);
+}
+
+MPI_HOT int mpi_child_fork (int daemon, mpi_child **out) {
   pid_t me = getpid();
   mpi_child *c;
   int sv[2], rc;
@@ -475,22 +513,22 @@ int mpi_child_fork (int daemon, mpi_child **out) {
   if (c == NULL) return mpi_fail(MP_ENOMEM, "not enough memory");
   rc = mpi_socketpair(sv);
   if (rc != 0) {
-    free(c);
+    give_back(&c);
     return rc;
   }
   mpi_flush_streams();
   (void)mpi_program();
+  c->sock = sv[0];
+  *out = c;
   pid = MPI_FAULT_HERE("child.fork.fail") ? (errno = EAGAIN, -1) : fork();
   if (pid == 0) {
-    (void)close(sv[0]);
-    __fpurge(stdout); /* what could not be flushed is the parent's */
-    __fpurge(stderr);
-    free(c);
+    (void)mpi_sys(SYS_close, sv[0], 0, 0, 0);
+    purge(stdout); /* what could not be flushed is the parent's */
+    purge(stderr);
     in_child(me, sv[1]);
     return 1;
   }
   (void)close(sv[1]);
-  c->sock = sv[0];
   if (pid < 0) {
     rc = mpi_fail_errno("fork");
     goto failed;
@@ -506,11 +544,11 @@ int mpi_child_fork (int daemon, mpi_child **out) {
   reap_dropped();
   list(c);
   (void)pthread_mutex_unlock(&lock);
-  *out = c;
   return 0;
 failed:
+  *out = NULL;
   (void)close(c->sock);
-  free(c);
+  give_back(&c);
   return rc;
 }
 
@@ -530,12 +568,12 @@ int mpi_child_poll (mpi_child *c) {
 }
 
 int mpi_child_wait (mpi_child *c, int64_t deadline) {
-  for (;;) {
-    int rc = mpi_child_poll(c);
-    if (rc != 0) return rc < 0 ? rc : 0;
+  int rc = check_ours(c);
+  while (rc == 0 && !c->ended) { /* most are waited for while they run: so it is not asked first whether it has ended */
     rc = mpi_fd_wait(c->pidfd, POLLIN, deadline);
-    if (rc != 0) return rc;
+    if (rc == 0 && (rc = mpi_child_poll(c)) > 0) return 0;
   }
+  return rc;
 }
 
 int mpi_child_signal (mpi_child *c, int sig) {
@@ -616,7 +654,7 @@ static void end_all (pid_t tid, int which) {
   (void)join_all(tid, which, MP_NEVER);
 }
 
-void mpi_exit_rules (int status, pid_t tid) {
+MPI_HOT void mpi_exit_rules (int status, pid_t tid) {
   if (table == NULL) return;
   if (tid == 0) mpi_exiting = 1;
   mp_set_interrupt(exit_was_interrupted, NULL);
@@ -645,12 +683,15 @@ static void ignore_sigpipe (void) {
   (void)sigaction(SIGPIPE, &sa, NULL);
 }
 
-void mpi_child_exit (int code) {
+MPI_HOT void mpi_child_exit (int code) {
   if (parent == 0) exit(code); /* a main program that was never started by us */
   mpi_threads_exit(code);
   mpi_exit_rules(code, 0);
-  ignore_sigpipe();
-  (void)fflush(NULL);
+  if (may_be_pending()) {
+    ignore_sigpipe();
+    (void)fflush(NULL);
+  }
+  (void)mpi_sys(SYS_exit_group, code & 0xff, 0, 0, 0);
   _exit(code & 0xff);
 }
 

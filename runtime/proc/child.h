@@ -59,7 +59,8 @@ typedef struct mpi_child {
 /* Registers the exit rules with the C library (on_exit) and the fork hooks, once. Called by whoever starts something first. */
 int mpi_proc_init (void);
 
-/* 1 in the child, 0 in the parent with *out. Standard output streams are flushed before. The child's standard input is the null device,
+/* 1 in the child, 0 in the parent with *out, which is set before the fork (afterwards its page would be copied) and is NULL again after a failure; the
+** child's *out has pid 0 and is good for nothing but mpi_child_release. Standard output streams are flushed before. The child's standard input is the null device,
 ** its signals SIGTERM, SIGINT and SIGPIPE are unblocked, SIGTERM and SIGCHLD default. */
 int mpi_child_fork (int daemon, mpi_child **out);
 

@@ -19,12 +19,13 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/pidfd.h"
+#include "base/warm.h"
 #include "proc/zygote.h"
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static MPI_WARM pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int control = -1;
-static pid_t zygote;
+static MPI_WARM int control = -1;
+static MPI_WARM pid_t zygote;
 static char helper[PATH_MAX];
 static char library[PATH_MAX];
 
@@ -36,12 +37,16 @@ static void after_fork (void) {
   (void)pthread_mutex_unlock(&lock);
 }
 
-static void install_fork_hooks (void) {
-  (void)pthread_atfork(before_fork, after_fork, after_fork);
+static MPI_HOT void renew_lock (void) { /* in the child */
+  mpi_mutex_renew(&lock);
 }
 
-void mpi_spawn_forget (void) {
-  mpi_fd_close(&control);
+static void install_fork_hooks (void) {
+  (void)pthread_atfork(before_fork, after_fork, renew_lock);
+}
+
+MPI_HOT void mpi_spawn_forget (void) {
+  if (control >= 0) mpi_fd_close(&control);
   zygote = 0;
 }
 

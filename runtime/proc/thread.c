@@ -14,11 +14,12 @@
 #include "base/fd.h"
 #include "base/futex.h"
 #include "base/pidfd.h"
+#include "base/warm.h"
 
 #define STOP_GRACE (500 * MPI_NS_PER_MS)
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static mpi_thread_handle *table;
+static MPI_WARM pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static MPI_WARM mpi_thread_handle *table;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_once_t handler_once = PTHREAD_ONCE_INIT;
 static _Thread_local mpi_thread_handle *self;
@@ -28,7 +29,7 @@ struct start {
   int (*fn) (mpi_thread_handle *);
 };
 
-mpi_thread_handle *mpi_thread_self (void) {
+MPI_HOT mpi_thread_handle *mpi_thread_self (void) {
   return self;
 }
 
@@ -40,15 +41,15 @@ static void after_fork (void) {
   (void)pthread_mutex_unlock(&lock);
 }
 
-static void in_child (void) {
+static MPI_HOT void in_child (void) {
   mpi_thread_handle *t;
   for (t = table; t != NULL; t = t->next) {
     t->exitcode = 255;
     atomic_store(&t->ended, 1);
   }
   table = NULL;
-  self = NULL;
-  (void)pthread_mutex_unlock(&lock);
+  if (self != NULL) self = NULL;
+  mpi_mutex_renew(&lock);
 }
 
 static void install_fork_hooks (void) {
@@ -225,7 +226,7 @@ static int join_threads (int daemons, int64_t deadline) {
   return 0;
 }
 
-void mpi_threads_exit (int status) {
+MPI_HOT void mpi_threads_exit (int status) {
   mpi_thread_handle *t;
   if (table == NULL) return;
   (void)join_threads(0, mpi_interrupt_deadline(status));

@@ -7,11 +7,12 @@
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/fd.h"
+#include "base/warm.h"
 
 #define BUCKETS 1024u /* ten thousand objects: ten a bucket */
 
 static struct mpi_object *table[BUCKETS];
-static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
+static MPI_WARM pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t fork_hooks = PTHREAD_ONCE_INIT;
 
 /* Every type that exists; the entries are defined beside their code. Weak: a type whose file is not linked is unknown. */
@@ -46,8 +47,12 @@ static void after_fork (void) {
   (void)pthread_mutex_unlock(&table_lock);
 }
 
+static MPI_HOT void renew_lock (void) { /* in the child */
+  mpi_mutex_renew(&table_lock);
+}
+
 static void install_fork_hooks (void) {
-  (void)pthread_atfork(before_fork, after_fork, after_fork);
+  (void)pthread_atfork(before_fork, after_fork, renew_lock);
 }
 
 static struct mpi_object **bucket (uint64_t ino) {
