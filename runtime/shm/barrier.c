@@ -170,14 +170,15 @@ static void end_generation (struct barrier *b, uint64_t v, int outcome, int phas
   MPI_POINT("barrier.end.stored");
 }
 
-/* Has somebody died who arrived and waits, or runs the action? Then the barrier is broken now. Gives the state after. */
-static uint64_t check_parties (struct barrier *b) {
+/* Has somebody died who arrived and waits, or runs the action? Then the barrier is broken now. Gives the state after. `newcomer`: the seat of who asks
+** and has not arrived, or -1: who arrived in that seat has died, though it is taken again. */
+static uint64_t check_parties (struct barrier *b, int newcomer) {
   struct shared *s = shared_of(b);
   uint64_t v = mpi_load(&s->state);
   int rank, n = arrived(b, v);
   if (PHASE(v) == BROKEN) return v;
   for (rank = 1; rank <= n; rank++)
-    if (!mpi_seat_taken(&b->seats, seat_at(b, rank))) {
+    if (seat_at(b, rank) == newcomer || !mpi_seat_taken(&b->seats, seat_at(b, rank))) {
       end_generation(b, v, BROKE, BROKEN);
       break;
     }
@@ -250,11 +251,12 @@ static int arrive (struct party *p, int64_t deadline) {
     if (++turns > 1000 && deadline != MP_NEVER && mp_now() >= deadline) return MP_ETIMEDOUT; /* a peer makes actions come and go */
     rc = enter(b, deadline);
     if (rc != 0) return rc;
-    v = check_parties(b);
+    v = mpi_load(&s->state);
     if (PHASE(v) > BROKEN || (PHASE(v) == FILLING && ARRIVED(v) >= b->parties)) { /* no correct peer leaves it so */
       leave(b);
       return mpi_fail(MP_ECORRUPT, "the barrier's memory is damaged");
     }
+    v = check_parties(b, p->seat);
     if (PHASE(v) == FILLING) take_rank(p, v);
     leave(b);
     if (PHASE(v) == BROKEN) return MP_EBROKEN;
@@ -313,7 +315,7 @@ static int sleep_until_ended (const struct party *p, int64_t deadline) {
     }
     if (GEN(v) == p->gen) {
       int seat = neighbour(p, v);
-      if (seat >= 0 && !mpi_seat_taken(&b->seats, seat)) v = check_parties(b);
+      if (seat >= 0 && !mpi_seat_taken(&b->seats, seat)) v = check_parties(b, -1);
     }
     leave(b);
     if (GEN(v) != p->gen) return 0;
@@ -411,7 +413,7 @@ static uint64_t look (mp_object *o) {
   for (rank = 1; rank <= n; rank++)
     if (!mpi_seat_taken(&b->seats, seat_at(b, rank))) {
       if (enter(b, 0) != 0) return v;
-      v = check_parties(b);
+      v = check_parties(b, -1);
       leave(b);
       break;
     }

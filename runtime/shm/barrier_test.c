@@ -56,6 +56,7 @@ static pid_t waiting_party (struct crew *c) {
   int before = mp_barrier_waiting(c->b);
   pid_t p = fork_child(party_in_child, c);
   CHECK(wait_until(mp_barrier_waiting(c->b) == before + 1, 5000));
+  CHECK(wait_until(test_state(p) == 'S', 5000)); /* it has left the gate, and may be stopped */
   return p;
 }
 
@@ -246,6 +247,18 @@ TEST("the death of who runs the action breaks it for who waits and who comes", .
     CHECK_EQ(wait_child(late), 0);
     CHECK_EQ(c->broken, parties);
   }
+}
+
+TEST("who takes the seat of a dead runner does not take it for alive", .limit = 30) {
+  struct crew *c = new_crew(1, MP_BARRIER_ACTION);
+  pid_t runner;
+  mpi_store(&c->stop_acting, 0);
+  runner = fork_child(party_in_child, c);
+  CHECK(wait_until(mpi_load(&c->acting), 5000));
+  CHECK(kill(runner, SIGKILL) == 0);
+  CHECK_EQ(wait_child(runner), -SIGKILL);
+  CHECK_EQ(wait_child(fork_child(party_in_child, c)), 0);
+  CHECK_EQ(c->broken, 1);
 }
 
 static int yes (void *ud) { (void)ud; return 1; }
