@@ -335,10 +335,12 @@ static void unlist (mpi_child *c) { /* the lock is held */
   mpi_child_release(c);
 }
 
-/* The usual end tells nothing; then the large frame of mpi_record_take is not touched. */
+/* The usual end tells nothing; then the large frame of mpi_record_take is not touched. An error is no answer: a child that has not read all that it was
+** sent resets the connection, which is said once, before what it has sent. */
 static int has_record (int sock) {
   char first;
-  return recv(sock, &first, sizeof first, MSG_PEEK | MSG_DONTWAIT) > 0;
+  ssize_t n = recv(sock, &first, sizeof first, MSG_PEEK | MSG_DONTWAIT);
+  return n > 0 || (n < 0 && errno != EAGAIN);
 }
 
 /* The lock is held, and the caller has a reference. */
