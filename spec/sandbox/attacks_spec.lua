@@ -93,6 +93,15 @@ local function attack(policy, f, args)
   return p, pcall(p.result, p)
 end
 
+-- Has the kernel an entry for 32-bit programs? Where it has none, int 0x80 ends a process by SIGSEGV, outside a sandbox too.
+local int80_outside
+setup(function()
+  run.write(dir .. "/int80.c", 'int main(void) { long r; ' ..
+    '__asm__ volatile("int $0x80" : "=a"(r) : "a"(20L) : "memory", "r8", "r9", "r10", "r11"); return r <= 0; }')
+  local r = run.command { "sh", "-c", ("${CC:-cc} -o %s/int80 %s/int80.c && exec %s/int80"):format(dir, dir, dir) }
+  int80_outside = r.status == 0
+end)
+
 -- Tries all of them; the control: outside, the module's calls are the kernel's.
 local function try_all(tier)
   assert(raw.call("getpid") == mp.getpid())
@@ -108,12 +117,14 @@ local function try_all(tier)
       end
     end
   end
-  local outside = mp.Process { target = raw.int80, start_method = "fork" }
-  outside:start()
-  outside:join()
-  local p, ok = attack(policy, function() return require "raw".int80() end)
-  if outside.exitcode == -11 then assert.equal(-11, p.exitcode) -- a kernel without that entry: nobody comes by it
-  else assert(judge("F", p, ok), "int 0x80") end
+  local p, ok
+  if int80_outside then
+    p, ok = attack(policy, function() return require "raw".int80() end)
+    assert(judge("F", p, ok), "int 0x80")
+  elseif run.slow == 1 then -- a sanitizer makes a report of the signal
+    p = attack(policy, function() return require "raw".int80() end)
+    assert.equal(-11, p.exitcode)
+  end
   p, ok = attack(policy, function() return require "raw".call(0x40000000 | 39) end)
   assert(judge("F", p, ok), "x32")
   assert(run.read(dir .. "/secret") == "secret")
