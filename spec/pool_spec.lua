@@ -778,7 +778,7 @@ if mp.sandbox.available().ok then
     end)
 
     it("survives a worker that uses up its limits", function()
-      local pool <close> = mp.Pool { processes = 1, sandbox = "pure", limits = { memory = "64M", cpu = 1 } }
+      local pool <close> = mp.Pool { processes = 1, sandbox = "pure", limits = { memory = "64M", cpu = run.slow } }
       failing("memory", pool.apply, pool, function()
         local t = {}
         while true do t[#t + 1] = ("x"):rep(1000000) .. #t end
