@@ -330,6 +330,82 @@ describe("a process", function()
     assert.equal("from the child", run.read(file))
   end)
 
+  it("knows who it is in its last finalizers, when its state is closed", function()
+    local r = run.script [[
+      last = setmetatable({}, { __gc = function() print(mp.current_process().name) end })
+      io.stdout:setvbuf "no"
+      for _, close in ipairs { true, false } do
+        local p = mp.Process{ target = function() os.exit(4, close) end }
+        p:start() p:join() print(p.exitcode)
+      end]]
+    assert.equal("Process-1\n4\n4\nMainProcess\n", r.out)
+  end)
+
+  it("can be started under a hook that asks who it is", function()
+    local r = run.script [[
+      local function try()
+        debug.sethook(function() return mp.current_process().name end, "crl", 1)
+        local p, q = mp.Process(function() return 5 end), mp.Process(function() error("x", 0) end)
+        p:start() q:start() p:join() q:join()
+        debug.sethook()
+        print(p.exitcode, p:result()) print(q.exitcode, q.error.message)
+      end
+      try() coroutine.wrap(try)()]]
+    assert.equal(("0\t5\n1\tx\n"):rep(2), r.out)
+  end)
+
+  it("runs what the program has put in the place of mp.Process.run", function()
+    local r = run.script [[
+      local before = mp.Process.run
+      function mp.Process:run() return "mine", before(self) end
+      local p = mp.Process(function() return 7 end)
+      p:start() print(p:result())]]
+    assert.equal("mine\t7\n", r.out)
+  end)
+
+  it("takes arguments whose number is odd by now, or that have a metatable, as table.unpack does", function()
+    local function given(...) return select("#", ...), ... end
+    local args = { 1, 2 }
+    local p = mp.Process { target = given, args = args, start_method = "fork" }
+    args.n = -3
+    p:start()
+    assert.equal(0, (p:result(60)))
+    for len, want in pairs { [-5] = 0, [2] = 2, [1.5] = false } do
+      p = started { target = given, args = setmetatable({}, { __len = function() return len end }) }
+      local ok, n = pcall(p.result, p, 60)
+      assert.same({ want and true or false, want or nil }, { ok, ok and n or nil })
+    end
+    local main = mp.getpid()
+    p = started { target = given, args = setmetatable({ n = 1 }, { __index = function() return mp.getpid() ~= main end }) }
+    assert.same({ 1, true }, { p:result(60) }) -- what the metatable says is asked in the child
+  end)
+
+  -- (What mprun's handler has set is copied, too; and an error may be raised only where somebody catches it.)
+  it("is interrupted while it starts one: that one is not, and the interruption is not lost", function()
+    local r = run.script [[
+      math.randomseed(7)
+      for _ = 1, 400 do
+        local p = mp.Process(function()
+          local child
+          pcall(function()
+            while true do
+              child = mp.Process(function() end)
+              child:start()
+              child:join()
+            end
+          end)
+          local ok, code = pcall(function() child:join() return child.exitcode end) -- or it was not started
+          os.exit(ok and code ~= 0 and 99 or 0)
+        end)
+        p:start()
+        mp.sleep(0.002 + math.random() * 0.001)
+        p:interrupt()
+        if not p:join(20) then print "lost" p:kill() end
+        if p.exitcode == 99 then print "the child's child, too" end
+      end]]
+    assert.equal("", r.out)
+  end)
+
   it("starts processes of its own from wherever it runs, and each gives its results", function()
     local function sum(depth)
       if depth == 0 then return 1, nil, nil end

@@ -576,6 +576,7 @@ function M.new(o)
   process:start()
   core.process_serves(process)
   core.process_fields(process).args = nil -- or this would keep the queue, and so the connection, for as long as the server runs
+  core.process_forget()
   told:close()
   alive_w:close()
   local answer = ready:recv()

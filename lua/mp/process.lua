@@ -10,7 +10,7 @@ local SIGINT <const>, SIGKILL <const>, SIGTERM <const> = 2, 9, 15
 local misuse, getpid, fields_of, settle = core.misuse, mp.getpid, core.process_fields, core.process_settle
 local type, pairs, rawget, setmetatable, tostring = type, pairs, rawget, setmetatable, tostring
 local pack, unpack, format = table.pack, table.unpack, string.format
-local pcall, error, getmetatable = pcall, error, getmetatable
+local pcall, error, getmetatable, math_type = pcall, error, getmetatable, math.type
 
 -- ---- who we are ---------------------------------------------------------------------------
 
@@ -173,6 +173,8 @@ function Process:run()
   return f.target(unpack(list, 1, n + 1))
 end
 
+local run_target <const> = Process.run
+
 -- ---- errors of a child ----------------------------------------------------------------------
 
 local function text_of(e)
@@ -255,7 +257,8 @@ local function work(self) return finish(self, core.run(self.run, self)) end
 
 -- A forked copy becomes the child, when somebody asks (settle): what a short child does not write is not copied. What takes memory comes before it is
 -- settled; a finalizer that comes in there and asks is answered.
-function core.process_become(self, f)
+function core.process_become()
+  local self <const>, f <const> = core.process_own(live)
   local name <const>, identity <const> = name_of(f), identity_of(f)
   if not core.process_settled() then return end
   parent = nil -- made when it is asked for
@@ -317,15 +320,22 @@ function Process:start()
   return true
 end
 
+-- How many arguments are laid out before the fork; nil: none, the child asks for them itself. What a metatable makes of them is the child's to run.
+local function laid_out(args)
+  if args == nil then return 0 end
+  if getmetatable(args) ~= nil then return nil end
+  local n <const> = args.n or #args
+  return math_type(n) == "integer" and n >= 0 and n <= MOST_DIRECT and n or nil
+end
+
 local function start_process(self, f)
   if is_own_program() then core.expect_children() end
   local method = f.start_method or (f.jail and "spawn") or default_method()
   if method == "fork" then
     local run <const> = self.run
-    local args, direct = f.args, run == Process.run and f.target ~= nil
-    local n = args and (args.n or #args) or 0
+    local n <const> = run == run_target and f.target ~= nil and laid_out(f.args)
     local ok, why
-    if direct and n <= MOST_DIRECT then ok, why = core.process_fork(self, f.daemon, finish, f.target, n, args, f.kwargs, live)
+    if n then ok, why = core.process_fork(self, f.daemon, finish, f.target, n, f.args, f.kwargs, live)
     else ok, why = core.process_fork(self, f.daemon, finish, run, 1, { self }, nil, live) end
     if not ok then misuse("start", why) end
   else

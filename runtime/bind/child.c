@@ -173,10 +173,12 @@ static int deepen (lua_State *L) {
   return 0;
 }
 
-void mpl_child_deepen (lua_State *L, int depth) {
-  lua_pushcfunction(L, deepen);
-  lua_pushinteger(L, depth);
-  lua_call(L, 1, 0);
+void mpl_child_deepen (lua_State *L, lua_State *T, int depth) {
+  lua_pushcfunction(T, deepen);
+  lua_pushinteger(T, depth);
+  if (lua_pcall(T, 1, 0, 0) == LUA_OK) return;
+  if (T != L) lua_xmove(T, L, 1); /* an interruption, perhaps: it is L that runs, and has somebody who catches it */
+  (void)lua_error(L);
 }
 
 lua_State *mpl_child_prepare (lua_State *L) {
@@ -190,11 +192,11 @@ lua_State *mpl_child_prepare (lua_State *L) {
     T = lua_newthread(L);
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &thread_key);
-    mpl_child_deepen(T, 3);
+    mpl_child_deepen(L, T, 3);
   }
   lua_settop(T, 0);
   lua_sethook(T, lua_gethook(L), lua_gethookmask(L), lua_gethookcount(L)); /* as a new one inherits it */
-  luaL_checkstack(T, LUA_MINSTACK, NULL);
+  if (!lua_checkstack(T, LUA_MINSTACK)) (void)luaL_error(L, "not enough memory"); /* on T, which runs nothing, nothing may be raised */
   lua_pushcfunction(T, message_handler);
   return T;
 }

@@ -26,8 +26,8 @@ void mpl_child_held (const sigset_t *before);
 ** before the fork, by the parent: what the child runs lies in few pages then, which need not be copied from among all others. */
 lua_State *mpl_child_prepare (lua_State *L);
 
-/* Calls so deep need no memory: what is made first lies together. */
-void mpl_child_deepen (lua_State *L, int depth);
+/* Calls so deep need no memory on the Lua thread T: what is made first lies together. Errors are raised on L. */
+void mpl_child_deepen (lua_State *L, lua_State *T, int depth);
 
 /* What was pushed onto it is let go, unless it runs. */
 void mpl_child_forget (lua_State *L);

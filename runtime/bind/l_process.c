@@ -94,6 +94,7 @@ static int l_fields (lua_State *L) {
 static int l_letgo (lua_State *L) {
   struct l_process *p = check(L);
   mpi_child *c = p->c;
+  if (c != NULL && !has_child(p)) return 0; /* our own, as lua_close comes by: l_own still looks for it */
   p->c = NULL;
   mpi_child_release(c);
   return 0;
@@ -104,20 +105,46 @@ static int l_letgo (lua_State *L) {
 static int l_stderr (lua_State *L);
 
 /* A forked child is told who it is when it asks: what nobody asks for is not written, and what is not written stays in the pages of its parent. */
-static MPI_WARM lua_State *unsettled; /* in such a child: where l_fork is, with the process at index 1 */
+static MPI_WARM const void *unsettled; /* in such a child: the registry of the state that forked. Another state in this process is not meant */
 
-/* process_settle(): become(process, its fields) if that has not been done. process_settled() -> true: now is the time. */
+static int is_unsettled (lua_State *L) {
+  return unsettled == lua_topointer(L, LUA_REGISTRYINDEX);
+}
+
+/* process_settle(): become() if that has not been done. process_settled() -> true: now is the time. */
 static int l_settled (lua_State *L) {
-  lua_pushboolean(L, unsettled != NULL);
-  unsettled = NULL;
+  lua_pushboolean(L, is_unsettled(L));
+  if (is_unsettled(L)) unsettled = NULL;
   return 1;
 }
 
-static void settle (lua_State *L, lua_State *from) {
+/* process_own(live) -> the process among these that was forked, and runs us; its fields. Not by where l_fork has it on its stack: hooks run on that,
+** too, and lua_close takes it away before it calls the last finalizers. */
+static int l_own (lua_State *L) {
+  const struct l_process *p;
+  lua_settop(L, 1);
+  for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1)) {
+    p = luaL_testudata(L, 2, PROCESS);
+    if (p == NULL || p->c == NULL || has_child(p)) continue;
+    lua_settop(L, 2);
+    (void)lua_getiuservalue(L, 2, 1);
+    return 2;
+  }
+  return 0;
+}
+
+static int become (lua_State *L) {
+  lua_getfield(L, LUA_REGISTRYINDEX, "mp.core");
+  lua_getfield(L, -1, "process_become");
+  lua_call(L, 0, 0);
+  return 0;
+}
+
+static void settle (lua_State *L) {
   lua_Hook hook;
   int mask, count, rc;
   sigset_t set, old;
-  luaL_checkstack(L, 8, NULL);
+  luaL_checkstack(L, 4, NULL);
   (void)sigemptyset(&set);
   (void)sigaddset(&set, SIGINT);
   (void)pthread_sigmask(SIG_BLOCK, &set, &old); /* an interruption does not come in the middle, nor does a script's hook */
@@ -125,20 +152,15 @@ static void settle (lua_State *L, lua_State *from) {
   mask = lua_gethookmask(L);
   count = lua_gethookcount(L);
   lua_sethook(L, NULL, 0, 0);
-  lua_getfield(L, LUA_REGISTRYINDEX, "mp.core");
-  lua_getfield(L, -1, "process_become");
-  lua_remove(L, -2);
-  lua_pushvalue(from, 1);
-  lua_xmove(from, L, 1);
-  (void)lua_getiuservalue(L, -1, 1);
-  rc = lua_pcall(L, 2, 0, 0);
+  lua_pushcfunction(L, become);
+  rc = lua_pcall(L, 0, 0, 0);
   lua_sethook(L, hook, mask, count);
   (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
   if (rc != LUA_OK) (void)lua_error(L);
 }
 
 static void settle_self (lua_State *L) {
-  if (__builtin_expect(unsettled != NULL, 0)) settle(L, unsettled);
+  if (__builtin_expect(unsettled != NULL, 0) && is_unsettled(L)) settle(L);
 }
 
 static int l_settle (lua_State *L) {
@@ -165,12 +187,19 @@ static int l_finish (lua_State *L) {
   return 1;
 }
 
+static int l_lost (lua_State *L) {
+  const char *e = lua_tostring(L, 1);
+  (void)lua_pushfstring(L, "mp: a process could not go on: %s\n", e != NULL ? e : luaL_typename(L, 1));
+  lua_replace(L, 1);
+  return l_stderr(L);
+}
+
 enum { SELF = 1, DAEMON, FINISH, FUNCTION, COUNT, ARGS, KWARGS, LIVE, THREAD }; /* l_fork's stack */
 
 /* Whatever an interruption that arrives at an unlucky moment raises here, it never gets back into the copy of the parent's code. */
 static MPI_HOT _Noreturn void in_child (lua_State *L, lua_State *T, int nargs) {
   int status, code = 0;
-  unsettled = L;
+  unsettled = lua_topointer(L, LUA_REGISTRYINDEX);
   mpl_child_signals(T);
   status = mpl_child_call(T, nargs);
   if (status == LUA_OK && lua_gettop(T) == 1 && unsettled != NULL) mpi_child_exit(0); /* nothing to tell, and nothing that was touched */
@@ -183,10 +212,9 @@ static MPI_HOT _Noreturn void in_child (lua_State *L, lua_State *T, int nargs) {
   if (lua_pcall(L, 4, 1, 0) == LUA_OK) {
     code = (int)lua_tointeger(L, -1);
   } else {
-    const char *e = lua_tostring(L, -1);
     code = 1;
-    lua_pushcfunction(L, l_stderr);
-    (void)lua_pushfstring(L, "mp: a process could not go on: %s\n", e != NULL ? e : lua_typename(L, lua_type(L, -2)));
+    lua_pushcfunction(L, l_lost);
+    lua_insert(L, -2);
     (void)lua_pcall(L, 1, 0, 0);
   }
   mpl_child_let();
@@ -205,20 +233,47 @@ static void mark (lua_State *L, int started) {
   lua_pop(L, 1);
 }
 
+static lua_State *main_state (lua_State *L) {
+  lua_State *m;
+  (void)lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  m = lua_tothread(L, -1);
+  lua_pop(L, 1);
+  return m;
+}
+
+/* SIGINT waits from here on. One that has come since `hook` was the main state's is raised first, and nothing is started: the child would have a copy of
+** it, as if it had been for the child, too. */
+static void hold (lua_State *L, lua_Hook hook, sigset_t *before) {
+  sigset_t sigint;
+  (void)sigemptyset(&sigint);
+  (void)sigaddset(&sigint, SIGINT);
+  (void)pthread_sigmask(SIG_BLOCK, &sigint, before);
+  if (__builtin_expect(lua_gethook(main_state(L)) == hook, 1)) return;
+  (void)pthread_sigmask(SIG_SETMASK, before, NULL);
+  mark(L, 0);
+  mpl_enter(L);
+  mpl_leave();
+  mpl_interrupt(L); /* gives back only where hooks do not run: it is for later then */
+  mark(L, 1);
+  (void)pthread_sigmask(SIG_BLOCK, &sigint, before);
+}
+
 /* process_fork(process, daemon, finish, f, n, args, kwargs, live) -> true; nil, sentence. The process is "started" and in the table `live` then. The child calls f with the n elements of args, and kwargs if it is not nil, in
 ** a thread (of Lua) that begins there, then finish as above if there is anything to be told or put in order, and ends. */
 static MPI_HOT int l_fork (lua_State *L) {
   struct l_process *p = check(L);
   lua_State *T;
-  sigset_t sigint, before;
+  lua_Hook hook;
+  sigset_t before;
   int i, nargs, rc;
   luaL_checktype(L, FINISH, LUA_TFUNCTION);
   nargs = (int)luaL_checkinteger(L, COUNT);
   luaL_checktype(L, LIVE, LUA_TTABLE);
   lua_settop(L, LIVE);
+  hook = lua_gethook(main_state(L));
   T = mpl_child_prepare(L); /* at THREAD */
   luaL_checkstack(L, LUA_MINSTACK, NULL);
-  luaL_checkstack(T, nargs + 2, "too many arguments");
+  if (nargs < 0 || !lua_checkstack(T, nargs + 2)) return luaL_error(L, "too many arguments"); /* never raised on T, which runs nothing */
   lua_pushvalue(L, FUNCTION);
   lua_xmove(L, T, 1);
   for (i = 1; i <= nargs; i++) {
@@ -231,9 +286,7 @@ static MPI_HOT int l_fork (lua_State *L) {
     nargs++;
   }
   mark(L, 1);
-  (void)sigemptyset(&sigint);
-  (void)sigaddset(&sigint, SIGINT);
-  (void)pthread_sigmask(SIG_BLOCK, &sigint, &before);
+  hold(L, hook, &before);
   rc = mpi_child_fork(lua_toboolean(L, DAEMON), &p->c);
   if (rc == 1) {
     mpl_child_held(&before);
@@ -328,6 +381,12 @@ static int l_poll (lua_State *L) {
   mpl_child_forget(L);
   lua_pushinteger(L, c->exitcode);
   return 1;
+}
+
+/* process_forget(): the arguments of the last that was forked are not kept by us for its life */
+static int l_forget (lua_State *L) {
+  mpl_child_forget(L);
+  return 0;
 }
 
 /* process_wait(process, timeout) -> true | nil, "timeout" */
@@ -526,6 +585,7 @@ static const luaL_Reg functions[] = {
   {"environment", mpl_environment}, {"zygote", l_zygote},
   {"expect_children", l_expect_children},
   {"process_settle", l_settle},   {"process_settled", l_settled},
+  {"process_own", l_own},         {"process_forget", l_forget},
   {NULL, NULL}};
 
 extern int mprun_interrupt_pending (void) __attribute__((weak)); /* there: this program is mprun */

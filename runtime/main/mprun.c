@@ -253,7 +253,7 @@ static int run_stdin (lua_State *L, int terminal) {
 
 /* What every call writes, in the parent and in a forked child, lies together, not in as many pages of the heap as there are. */
 static void gather (lua_State *L) {
-  mpl_child_deepen(L, 8);
+  mpl_child_deepen(L, L, 8);
   mpi_sigint_nest(1);
   (void)mpl_child_prepare(L);
   mpi_sigint_nest(0);
