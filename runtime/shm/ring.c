@@ -291,14 +291,13 @@ static int enter_put (const struct mpi_ring *r, int64_t deadline) {
   return rc;
 }
 
-/* What belongs to p's tail and head. */
+/* What belongs to p's tail and head; bytes_out lies in the getters' line, so `out` is for the caller to read, or to know. */
 static void read_place (const struct mpi_ring *r, struct place *p) {
   struct mpi_ring_shared *s = r->s;
   uint64_t layout = mpi_load_relaxed(&s->layout[count_of(p->tail) & 1]);
   p->s = (uint32_t)layout;
   p->m = (uint32_t)(layout >> 32);
   p->in = mpi_load_relaxed(&s->bytes_in[count_of(p->tail) & 1]);
-  p->out = bytes_out(r, p->head);
   p->taken = r->owned ? mpi_load_acquire(r->cursor) : p->head;
 }
 
@@ -312,8 +311,8 @@ static int put_some (const struct mpi_ring *r, const struct mpi_msg *msgs, int n
   int rc = 1;
   p.tail = mpi_load_relaxed(&s->put_tail);
   p.head = mpi_load_relaxed(&s->head_seen);
-  read_place(r, &p);
   p.out = mpi_load_relaxed(&s->bytes_seen);
+  read_place(r, &p);
   published = p.tail;
   previous = p;
   while (put < n && rc == 1) {
@@ -386,6 +385,7 @@ static int can_put (void *ud) {
   if (mpi_load(&s->closed) != 0) return 1;
   p.tail = mpi_load(&s->tail);
   p.head = mpi_load(&s->head);
+  p.out = bytes_out(q->r, p.head);
   read_place(q->r, &p);
   return fits(q->r, &p, q->size, q->need, &spot);
 }
@@ -557,6 +557,7 @@ static void reclaim (struct mpi_ring *r) {
   if (lock_put(r, 0) < 0) return;
   p.tail = mpi_load(&s->tail);
   p.head = mpi_load(&s->head);
+  p.out = bytes_out(r, p.head);
   read_place(r, &p);
   settle_layout(&p);
   h = pos_of(p.head);
@@ -793,16 +794,17 @@ static int wait_message (struct mpi_ring *r, int64_t deadline) {
   return mpi_waitq_wait(&s->nonempty, &s->put_latch, &s->get_turnstile, can_get, r, deadline);
 }
 
-/* Time to look for memory to give back: the head has left the window and gone on far enough, or has turned round. */
+/* Time to look for memory to give back: the head has left the window and gone on far enough, or the ring is empty as far as we know. The tail itself is not
+** looked at: that is for who has nothing left to get. */
 static int reclaim_due (const struct mpi_ring *r) {
   struct mpi_ring_shared *s = r->s;
-  uint32_t pos = pos_of(mpi_load_relaxed(&s->head));
-  uint32_t mark = mpi_load_relaxed(&s->reclaim_mark);
-  if (pos - mark < RECLAIM_BYTES / MPI_RING_UNIT && (has_message(r) || mpi_load_relaxed(&s->dirty_hi) <= mpi_load_relaxed(&s->dirty_lo) ||
-                                                     pos - mark < 4096 / MPI_RING_UNIT))
-    return 0;
+  uint32_t pos, gone;
+  if (mpi_load_relaxed(&s->dirty_hi) <= mpi_load_relaxed(&s->dirty_lo)) return 0;
+  pos = pos_of(mpi_load_relaxed(&s->head));
+  gone = pos - mpi_load_relaxed(&s->reclaim_mark);
+  if (gone < RECLAIM_BYTES / MPI_RING_UNIT && (known_messages(r) != 0 || gone < 4096 / MPI_RING_UNIT)) return 0;
   mpi_store_relaxed(&s->reclaim_mark, pos);
-  return mpi_load_relaxed(&s->dirty_hi) > mpi_load_relaxed(&s->dirty_lo);
+  return 1;
 }
 
 int mpi_ring_get (struct mpi_ring *r, struct mpi_sink *sink, int max, int *got, int64_t deadline) {
