@@ -454,15 +454,11 @@ describe("over a link", function()
       ]])
     end)
     assert.is_true(ready:wait(20 * slow))
-    local pid = run.wait_until(function()
-      local f = assert(io.popen("pgrep -f " .. run.quote("script.lua " .. m.address)))
-      local list = f:read "a"
-      f:close()
-      for n in list:gmatch "%d+" do
-        local c = io.open("/proc/" .. n .. "/comm")
-        local name = c and c:read "l"
-        if c then c:close() end
-        if name == "mprun" then return n end
+    local pid = run.wait_until(function() -- the mprun among those who have the address in their command
+      local f <close> = assert(io.popen("grep -lsaF " .. run.quote(m.address) .. " /proc/[0-9]*/cmdline"))
+      for n in f:read "a":gmatch "/proc/(%d+)/" do
+        local c <close> = io.open("/proc/" .. n .. "/comm")
+        if c and c:read "l" == "mprun" then return n end
       end
     end, 15)
     os.execute("kill -9 " .. assert(pid))
