@@ -313,4 +313,19 @@ describe("a queue that redelivers", function()
     assert.equal("works", inner:get())
     q:task_done()
   end)
+
+  it("put_many sends what it was given, also when finalizers send meanwhile", function()
+    local q, other, first = mp.Queue(), mp.Queue(), nil
+    for _ = 1, 50 do
+      local list = {}
+      for i = 1, 60 do list[i] = ("m" .. i .. "-"):rep(60) end
+      for _ = 1, 200 do setmetatable({}, { __gc = function() other:put(("foreign"):rep(30)) end }) end
+      assert.equal(60, q:put_many(list))
+      local got = q:get_many(60, 5)
+      for i = 1, 60 do first = first or got[i] ~= list[i] and i end
+      other:close(true)
+      other = mp.Queue()
+    end
+    assert.is_nil(first or nil)
+  end)
 end)

@@ -167,13 +167,14 @@ static void encode_list (lua_State *L, const mp_object *o, const struct mpi_ring
     mpl_ring_share(r, p->fds, p->nfds);
     msgs[i].size = p->size;
     msgs[i].nfds = p->nfds;
+    if (p->nfds > 0) mpl_encoded_push(L);
+    mpl_parcels_hold(L, __builtin_frame_address(0)); /* what is allocated may let finalizers run, and these may send */
     append(L, at, &bytes, p->data, p->size);
     if (p->nfds > 0) {
       append(L, at + 1, &fds, p->fds, (size_t)p->nfds * sizeof(int));
-      mpl_encoded_push(L);
       if (!lua_isnil(L, -1)) keep(L, at + 2, i + 1);
-      lua_settop(L, at + 3);
     }
+    mpl_parcels_release(L);
     lua_settop(L, at + 2); /* the list keeps the value, and so its handles */
   }
   bytes.size = 0;
