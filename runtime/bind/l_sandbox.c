@@ -209,15 +209,17 @@ static int l_spawn_confined (lua_State *L) {
   mpi_task t;
   out = mpl_parcel_out(L);
   mpl_encode_as(L, 6, out, &how);
+  mpl_encoded_push(L); /* the descriptors are needed after the next encoding */
+  mpl_parcels_hold(L, __builtin_frame_address(0)); /* what is allocated may let finalizers run, and these may send */
   size = out->size;
   nfds = out->nfds;
   secret = lua_newuserdatauv(L, size + 1, 0);
   memcpy(secret, out->data, size);
   fds = lua_newuserdatauv(L, sizeof(int) * ((size_t)nfds + 1), 0);
   if (nfds > 0) memcpy(fds, out->fds, sizeof(int) * (size_t)nfds);
+  mpl_parcels_release(L);
   if (j->form != MPI_FILTER_NONE)
     for (rc = 0; rc < nfds; rc++) mpi_distrust(fds[rc]);
-  mpl_encoded_push(L); /* the descriptors are needed after the next encoding */
   jail = lua_newuserdatauv(L, MPI_JAIL_PACKED_MAX, 0);
   jail_size = mpi_jail_pack(j, jail);
   out = mpl_parcel_out(L);
