@@ -9,7 +9,6 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/fault.h"
-#include "shm/waitq.h"
 #include "test/test.h"
 
 struct crew {
@@ -24,10 +23,12 @@ static struct crew *new_crew (void) {
   return c;
 }
 
-/* Not to be slept away: the queue's flag says that somebody is about to sleep or does. */
-static uint32_t registrations (mp_object *o) {
-  mpi_waitq *q = mpi_seg_at(&o->seg, sizeof(struct mpi_seghdr) + 12);
-  return mpi_load(&q->sleepers) >> 1;
+/* Waits until n more waiters than before, among them these processes, are asleep in their call. A count of registrations would not do: who
+** looks between two sleeps registers again. */
+static void until_asleep (struct crew *c, uint32_t before, const pid_t *pid, int n) {
+  int i;
+  CHECK(wait_until(mpi_load(&c->waiting) - before >= (uint32_t)n, 10000));
+  for (i = 0; i < n; i++) CHECK(wait_until(test_state(pid[i]) == 'S', 10000));
 }
 
 static int readable (int fd) {
@@ -37,6 +38,7 @@ static int readable (int fd) {
 
 static void *wait_once (void *ud) {
   struct crew *c = ud;
+  mpi_fetch_add(&c->waiting, 1);
   CHECK_EQ(mp_event_wait(c->e, MP_NEVER), 0);
   mpi_fetch_add(&c->woken, 1);
   return NULL;
@@ -66,9 +68,9 @@ TEST("wakes every process that waited, though cleared at once", .limit = 30) {
   uint32_t before;
   int i, round;
   for (round = 0; round < 5; round++) {
-    before = registrations(c->e);
+    before = mpi_load(&c->waiting);
     for (i = 0; i < 8; i++) pid[i] = fork_child(wait_in_child, c);
-    CHECK(wait_until(registrations(c->e) - before >= 8, 5000));
+    until_asleep(c, before, pid, 8);
     CHECK_EQ(mp_event_set(c->e), 0);
     CHECK_EQ(mp_event_clear(c->e), 0);
     for (i = 0; i < 8; i++) CHECK_EQ(wait_child(pid[i]), 0);
@@ -87,12 +89,12 @@ TEST("wakes every thread that waited") {
 
 TEST("a killed waiter costs the others nothing") {
   struct crew *c = new_crew();
-  pid_t dead = fork_child(wait_in_child, c), alive = fork_child(wait_in_child, c);
-  CHECK(wait_until(registrations(c->e) >= 2, 5000));
-  CHECK(kill(dead, SIGKILL) == 0);
-  CHECK_EQ(wait_child(dead), -SIGKILL);
+  pid_t pid[2] = {fork_child(wait_in_child, c), fork_child(wait_in_child, c)};
+  until_asleep(c, 0, pid, 2);
+  CHECK(kill(pid[0], SIGKILL) == 0);
+  CHECK_EQ(wait_child(pid[0]), -SIGKILL);
   CHECK_EQ(mp_event_set(c->e), 0);
-  CHECK_EQ(wait_child(alive), 0);
+  CHECK_EQ(wait_child(pid[1]), 0);
 }
 
 TEST("its descriptor is readable while it is set", .clean = 1) {
@@ -157,9 +159,9 @@ static void still_works (void *ud, const char *point) {
   CHECK_OK(mp_event_clear(c->e));
   CHECK_OK(mpi_event_fd(c->e, &c->fd));
   if (readable(c->fd)) FAIL("the bell rings on a clear event after a death at %s", point);
-  before = registrations(c->e);
+  before = mpi_load(&c->waiting);
   pid = fork_child(wait_in_child, c);
-  CHECK(wait_until(registrations(c->e) != before, 5000));
+  until_asleep(c, before, &pid, 1);
   CHECK_OK(mp_event_set(c->e));
   CHECK_EQ(wait_child(pid), 0);
   CHECK(readable(c->fd));
@@ -179,10 +181,9 @@ TEST("a setter's death at any point forgets no sleeper", .limit = 60) {
   unsigned i;
   CHECK_OK(mpi_event_fd(c->e, &c->fd));
   for (i = 0; i < sizeof points / sizeof *points; i++) {
-    uint32_t before = registrations(c->e);
+    uint32_t before = mpi_load(&c->waiting);
     pid_t sleeper[2] = {fork_child(wait_in_child, c), fork_child(wait_in_child, c)};
-    CHECK(wait_until(registrations(c->e) - before >= 2, 5000));
-    (void)usleep(3000);
+    until_asleep(c, before, sleeper, 2);
     if (run_killed_at(points[i], 1, toggle, c) != -SIGKILL) FAIL("did not die at %s", points[i]);
     CHECK_OK(mp_event_set(c->e)); /* finds it set, or sets it */
     CHECK_EQ(wait_child(sleeper[0]), 0);
