@@ -502,6 +502,8 @@ describe("a pool of confined workers", function()
     assert.same({ 1, 4, 9 }, { table.unpack(pool:map(function(x) return x * x end, { 1, 2, 3 })) })
     assert(pool:apply(function() return (select(2, io.open "/etc/passwd")) end):find "needs read")
     assert.is_false(pcall(pool.apply, pool, function() return print end) and pcall(pool.apply, pool, function() return function() end end))
+    local late = pool:apply_async(function() while true do end end, {}, { timeout = 0.3 })
+    assert.equal(late, mp.wait({ late }, 30)[1]) -- who waits for anything looks at the time of the pool's tasks
     local r = pool:apply_async(function() while true do end end, {}, { timeout = 0.3 })
     local ok, e = pcall(r.get, r, 20)
     assert.is_false(ok)

@@ -414,7 +414,6 @@ local function bury(pool, i, worker)
   if starting then
     if pool.failed_starts > pool.most_starts then return break_pool(pool, pool.start_error) end
     worker.restart = now() + 0.01 * 2 ^ min(pool.failed_starts, 6)
-    core.pool_timer(pool.ud, 0.01 * 2 ^ min(pool.failed_starts, 6))
   else
     worker.restart = 0
   end
@@ -448,6 +447,7 @@ local function look(pool)
   pool.looked = t
   if pool.broken or pool.looking then return end
   pool.looking = true
+  local again = math.huge -- when the next worker is to be started
   local ok, e = pcall(function()
     for i = 1, #pool.workers do
       local worker = pool.workers[i]
@@ -456,13 +456,14 @@ local function look(pool)
         else overdue(pool, i, worker, t) end
       end
       worker = pool.workers[i]
-      if worker.dead and worker.restart and worker.restart <= t and not pool.broken and not (pool.ended and pool.outstanding == 0) then
-        start_worker(pool, i)
+      if worker.dead and worker.restart and not pool.broken and not (pool.ended and pool.outstanding == 0) then
+        if worker.restart <= t then start_worker(pool, i) else again = min(again, worker.restart) end
       end
     end
   end)
   pool.looking = false
   if not ok then error(e, 0) end
+  core.pool_timer(pool.ud, again < math.huge and again - t or 0)
   -- Nobody has it, and it is nowhere: only a fault of ours could do this, and nobody is to wait for ever for it.
   if pool.outstanding > 0 and not pool.broken then
     local queued, answers = core.pool_queued(pool.ud)

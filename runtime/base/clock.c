@@ -1,7 +1,5 @@
 #include "base/clock.h"
 
-#include <errno.h>
-
 #include "base/interrupt.h"
 
 int64_t mp_now (void) {
@@ -20,14 +18,8 @@ int64_t mp_deadline (double seconds) {
 
 int mp_sleep (int64_t deadline) {
   int slice = 0;
-  for (;;) {
-    int64_t now = mp_now();
-    int64_t until;
-    struct timespec ts;
-    if (mpi_interrupted()) return MP_EINTR;
-    if (now >= deadline) return 0;
-    until = mpi_slice_end(now, deadline, &slice);
-    ts = mpi_timespec(until);
-    (void)clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
-  }
+  int rc;
+  do rc = mpi_sleep_in_poll(NULL, 0, deadline, &slice);
+  while (rc == 0);
+  return rc == MP_ETIMEDOUT ? 0 : rc;
 }

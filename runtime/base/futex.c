@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -50,20 +51,24 @@ static int none_changed (const struct mpi_watched *list, int n) {
   return 1;
 }
 
+static _Atomic int waitv_missing;
+
 static int wait_many (const struct mpi_watched *list, int n, int64_t deadline) {
-  static _Atomic int missing;
-  struct waitv v[MPI_SLEEP_MANY];
+  struct waitv v[MPI_SLEEP_MANY + 1];
   int64_t soon;
   int rc, i;
   if (deadline <= 0) return none_changed(list, n) ? MP_ETIMEDOUT : 0;
   if (mpi_fault_early_return()) return 0;
-  if (!missing) {
+  if (!waitv_missing) {
     struct timespec ts = mpi_timespec(deadline == MP_NEVER ? INT64_C(3000000000) * MPI_NS_PER_S : deadline);
     long r;
-    for (i = 0; i < n; i++) v[i] = (struct waitv){list[i].seen, (uint64_t)(uintptr_t)list[i].word, 2 /* FUTEX2_SIZE_U32 */, 0};
+    for (i = 0; i < n; i++) {
+      const uint32_t flags = list[i].word == &mpi_interrupt_count ? 130 : 2; /* FUTEX2_SIZE_U32; FUTEX2_PRIVATE */
+      v[i] = (struct waitv){list[i].seen, (uint64_t)(uintptr_t)list[i].word, flags, 0};
+    }
     r = syscall(SYS_futex_waitv, v, n, 0, &ts, CLOCK_MONOTONIC);
     if (r >= 0 || (errno != ENOSYS && errno != EPERM)) return outcome(r);
-    missing = 1;
+    waitv_missing = 1;
   }
   if (!none_changed(list, n)) return 0;
   soon = mp_now() + 50 * MPI_NS_PER_MS;
@@ -88,24 +93,34 @@ static int judge (int rc, int64_t until, int64_t deadline) {
   return rc;
 }
 
-int mpi_sleep_on (mpi_a32 *word, uint32_t seen, int64_t deadline, int *slice) {
+static int one_slice (const struct mpi_watched *list, int n, int64_t deadline, int *slice, int sure) {
   int64_t now, until;
   if (mpi_interrupted()) return MP_EINTR;
   if (deadline <= 0) return MP_ETIMEDOUT;
   now = mp_now();
-  if (now >= deadline) return MP_ETIMEDOUT; /* also when the word has changed: it may change for ever */
-  until = mpi_slice_end(now, deadline, slice);
-  return judge(mpi_futex_wait(word, seen, until), until, deadline);
+  if (now >= deadline) return MP_ETIMEDOUT; /* also when a word has changed: it may change for ever */
+  until = mpi_slice_end(now, deadline, slice, sure);
+  return judge(n == 1 ? mpi_futex_wait(list->word, list->seen, until) : wait_many(list, n, until), until, deadline);
+}
+
+/* The slices after the first. */
+static int long_slice (const struct mpi_watched *list, int n, int64_t deadline, int *slice) {
+  struct mpi_watched all[MPI_SLEEP_MANY + 1];
+  mpi_a32 *interruption;
+  if (waitv_missing || !mpi_interrupt_watch(&interruption)) return one_slice(list, n, deadline, slice, 0);
+  if (interruption == NULL) return one_slice(list, n, deadline, slice, 1);
+  memcpy(all, list, (size_t)n * sizeof *list);
+  all[n] = (struct mpi_watched){interruption, mpi_load(interruption)};
+  return one_slice(all, n + 1, deadline, slice, 1);
+}
+
+int mpi_sleep_on (mpi_a32 *word, uint32_t seen, int64_t deadline, int *slice) {
+  const struct mpi_watched list = {word, seen};
+  return mpi_sleep_on_many(&list, 1, deadline, slice);
 }
 
 int mpi_sleep_on_many (const struct mpi_watched *list, int n, int64_t deadline, int *slice) {
-  int64_t now, until;
-  if (mpi_interrupted()) return MP_EINTR;
-  if (deadline <= 0) return MP_ETIMEDOUT;
-  now = mp_now();
-  if (now >= deadline) return MP_ETIMEDOUT;
-  until = mpi_slice_end(now, deadline, slice);
-  return judge(wait_many(list, n, until), until, deadline);
+  return *slice > 0 ? long_slice(list, n, deadline, slice) : one_slice(list, n, deadline, slice, 0);
 }
 
 int mpi_sleep_on2 (mpi_a32 *w1, uint32_t seen1, mpi_a32 *w2, uint32_t seen2, int64_t deadline, int *slice) {

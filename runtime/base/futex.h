@@ -18,15 +18,15 @@ int mpi_futex_wait2 (mpi_a32 *w1, uint32_t seen1, mpi_a32 *w2, uint32_t seen2, i
 /* Wakes up to n sleepers and gives how many; async-signal-safe. */
 int mpi_futex_wake (mpi_a32 *word, int n);
 
-/* The whole of a sleep: slices, interruption, deadline. 0 (look again), MP_ETIMEDOUT or MP_EINTR (judged). Past the deadline it is
+/* The whole of a sleep: slices (interrupt.h), interruption, deadline. 0 (look again), MP_ETIMEDOUT or MP_EINTR (judged). Past the deadline it is
 ** MP_ETIMEDOUT whatever the word holds, so that a loop around it ends although a peer changes the word all the time. *slice starts at 0
 ** for each wait. */
 int mpi_sleep_on (mpi_a32 *word, uint32_t seen, int64_t deadline, int *slice);
 int mpi_sleep_on2 (mpi_a32 *w1, uint32_t seen1, mpi_a32 *w2, uint32_t seen2, int64_t deadline, int *slice);
 
-/* Sleeps on up to MPI_SLEEP_MANY words at once; each must still hold its value. Where the kernel lacks futex_waitv, on the first
-** in short slices. */
-#define MPI_SLEEP_MANY 128
+/* Sleeps on up to MPI_SLEEP_MANY words at once (the kernel takes 128, one is for interruptions); each must still hold its value. Where the kernel
+** lacks futex_waitv, on the first in short slices. */
+#define MPI_SLEEP_MANY 127
 struct mpi_watched {
   mpi_a32 *word;
   uint32_t seen;

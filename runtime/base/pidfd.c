@@ -53,18 +53,9 @@ int mpi_pidfd_reap (int pidfd, int *exitcode) {
 
 int mpi_fd_wait (int fd, short events, int64_t deadline) {
   int slice = 0;
-  for (;;) {
-    struct pollfd p = {fd, events, 0};
-    int64_t now = deadline > 0 ? mp_now() : 0;
-    int64_t end = deadline > now ? mpi_slice_end(now, deadline, &slice) : now;
-    struct timespec ts = mpi_timespec(end - now);
-    int n;
-    n = ppoll(&p, 1, &ts, NULL);
-    if (n > 0) return 0;
-    if (n < 0 && errno != EINTR) return mpi_fail_errno("poll");
-    if (end == deadline || deadline <= now) {
-      if (n == 0) return MP_ETIMEDOUT;
-    }
-    if (mpi_interrupted()) return MP_EINTR;
-  }
+  struct pollfd p = {fd, events, 0};
+  int rc;
+  do rc = mpi_sleep_in_poll(&p, 1, deadline, &slice);
+  while (rc == 0);
+  return rc > 0 ? 0 : rc;
 }

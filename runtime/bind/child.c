@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/interrupt.h"
 #include "base/sys.h"
 #include "base/warm.h"
 #include "bind/coros.h"
@@ -99,6 +100,7 @@ static void on_sigint (int sig, siginfo_t *si, void *context) {
       mpl_coros_each(arm_coroutine);
     }
   }
+  mpi_interrupt_note();
   errno = saved;
 }
 
@@ -139,6 +141,7 @@ MPI_HOT void mpl_child_signals (lua_State *L) {
   sa.sa_sigaction = on_sigint;
   sa.sa_flags = SA_SIGINFO; /* no SA_RESTART: a blocked read comes back, so that the hook runs */
   (void)sigemptyset(&sa.sa_mask);
+  mpi_interrupts_are_noted(1);
   if (sigaction(SIGINT, &sa, &old) != 0 || ((old.sa_flags & SA_SIGINFO) && old.sa_sigaction == on_sigint)) return; /* a child of a child */
   inherited = old;
   if ((old.sa_flags & SA_SIGINFO) || old.sa_handler == SIG_IGN || mprun_interrupt_pending == NULL) inherited.sa_handler = SIG_DFL;

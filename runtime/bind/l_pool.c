@@ -64,7 +64,7 @@ struct about { /* a task that was submitted and not answered */
   uint32_t tag;   /* of its job, Lua's; 0: this place is free */
   uint32_t first; /* of the job's items */
   uint32_t count;
-  uint32_t next;  /* free place after this one, plus 1 */
+  uint32_t next;  /* of a free place: the free place after it, plus 1; else: 1 if its items have a timeout */
 };
 
 struct counts {
@@ -75,9 +75,12 @@ struct l_pool {
   struct mpi_pool p;
   struct about *about;
   uint32_t nabout, free; /* free: first free place plus 1; 0: none */
+  uint32_t timed;        /* tasks that are about and have a timeout */
   struct counts *counts; /* one a worker */
   lua_Integer submitted, reached;
   int epoll, timer; /* what mp.wait polls beside the bell */
+  int64_t wake_at;  /* when the owner wants to look at its workers; 0: no such time */
+  int64_t timer_at; /* what the timer is set to */
   unsigned char *data;
   size_t room;
   size_t ends[BATCH];
@@ -322,9 +325,11 @@ static int64_t place_for_task (struct l_pool *p) {
   return p->free - 1;
 }
 
-static void note_task (struct l_pool *p, uint32_t place, uint64_t id, uint32_t tag, uint32_t first, uint32_t count) {
+static void note_task (struct l_pool *p, uint32_t place, uint64_t id, uint32_t tag, uint32_t first, uint32_t count, int timed) {
   struct about *a = &p->about[place];
   p->free = a->next;
+  a->next = timed != 0;
+  p->timed += a->next;
   a->id = id;
   a->tag = tag;
   a->first = first;
@@ -333,6 +338,7 @@ static void note_task (struct l_pool *p, uint32_t place, uint64_t id, uint32_t t
 
 static void forget_task (struct l_pool *p, uint32_t place) {
   mpi_pool_cancel(&p->p, p->about[place].id, 0);
+  p->timed -= p->about[place].next;
   p->about[place].tag = 0;
   p->about[place].next = p->free;
   p->free = place + 1;
@@ -403,7 +409,7 @@ static enum submitted submit_one (lua_State *L, struct l_pool *p, const struct s
   rc = mpi_pool_submit(&p->p, &head, &function, &args, 0);
   if (rc == MP_ETIMEDOUT) return FULL;
   if (rc != 0) (void)mpl_raise(L, s->who, rc);
-  note_task(p, (uint32_t)place, head.id, s->tag, first, count);
+  note_task(p, (uint32_t)place, head.id, s->tag, first, count, s->timeout != 0);
   mpl_encoded_done(L);
   return DONE;
 }
@@ -875,15 +881,39 @@ static int l_watch (lua_State *L) {
   return 0;
 }
 
-/* pool_timer(pool, seconds): mp.wait wakes then; 0 turns it off */
+/* pool_timer(pool, seconds): mp.wait looks at the workers then; 0: it need not */
 static int l_timer (lua_State *L) {
   struct l_pool *p = check(L);
-  struct itimerspec it;
   lua_Number s = luaL_checknumber(L, 2);
-  memset(&it, 0, sizeof it);
-  if (s > 0) it.it_value = mpi_timespec((int64_t)(s * 1e9) + 1);
-  (void)timerfd_settime(p->timer, 0, &it, NULL);
+  p->wake_at = s > 0 ? mp_now() + (int64_t)(s * 1e9) : 0;
   return 0;
+}
+
+#define LOOK_NS (100 * MPI_NS_PER_MS)
+
+/* A worker may have to be ended though nothing happens: its task has a time, which began while we waited, or it was told to stop. */
+static int must_be_watched (const struct l_pool *p) {
+  int i;
+  for (i = 0; i < p->p.workers; i++) {
+    const struct mpi_pool_slot *s = &p->p.slots[i];
+    uint64_t told = mpi_load(&s->stop);
+    if (told != 0 && told == mpi_load(&s->task)) return 1;
+  }
+  return p->timed > 0;
+}
+
+static void set_timer (struct l_pool *p) {
+  int64_t at = p->wake_at;
+  struct itimerspec it;
+  if (must_be_watched(p)) {
+    int64_t soon = mp_now() + LOOK_NS;
+    if (at == 0 || soon < at) at = soon;
+  }
+  if (at == p->timer_at) return;
+  p->timer_at = at;
+  memset(&it, 0, sizeof it);
+  if (at != 0) it.it_value = mpi_timespec(at);
+  (void)timerfd_settime(p->timer, TFD_TIMER_ABSTIME, &it, NULL);
 }
 
 static int wait_ready (lua_State *L, int idx) {
@@ -908,6 +938,7 @@ static int wait_poll (lua_State *L, int idx, struct pollfd *fd) {
   if (p != NULL && p->p.answers != NULL) {
     struct mpi_ring *r = mpi_queue_ring(p->p.answers);
     (void)mpi_ring_arm(r);
+    set_timer(p);
     fd[n].fd = r->bell_fd;
     fd[n++].events = POLLIN;
     fd[n].fd = p->epoll;

@@ -155,23 +155,18 @@ static int l_wait (lua_State *L) {
     return 1;
   }
   for (;;) {
-    int64_t now, until;
-    struct timespec ts;
-    int rc, interrupted;
+    int rc;
     lua_settop(L, things);
     if (push_ready(L, items, n, things) > 0 || deadline == 0) return 1;
     lua_settop(L, things);
     np = fill(L, items, n, things, p); /* arms; what became ready before is readable */
     mpl_enter(L);
-    now = mp_now();
-    until = deadline <= now ? now : mpi_slice_end(now, deadline, &slice);
-    ts = mpi_timespec(until - now);
-    rc = mpi_interrupted() ? -1 : ppoll(p, (nfds_t)np, &ts, NULL);
-    interrupted = rc < 0 && mpi_interrupted();
+    rc = mpi_sleep_in_poll(p, (nfds_t)np, deadline, &slice);
     mpl_leave();
-    if (interrupted) mpl_interrupt(L);
-    if (rc > 0) tidy(L, items, n, things, p);
-    if (until >= deadline && (rc == 0 || mp_now() >= deadline)) deadline = 0; /* one last look; what rings may ring for ever */
+    if (rc == MP_EINTR) mpl_interrupt(L);
+    else if (rc > 0) tidy(L, items, n, things, p);
+    else if (rc < 0 && rc != MP_ETIMEDOUT) return mpl_raise(L, "mp.wait", rc);
+    if (rc == MP_ETIMEDOUT || (deadline != MP_NEVER && mp_now() >= deadline)) deadline = 0; /* one last look; what rings may ring for ever */
   }
 }
 

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/interrupt.h"
 #include "base/warm.h"
 #include "main/hooks.h"
 #include "main/small.h"
@@ -216,6 +217,7 @@ static void on_sigint (int sig) {
     pending = pending + 1;
     order();
     for (n = &first; n != NULL; n = after(n)) arm(n);
+    mpi_interrupt_note();
   }
   errno = saved;
 }
@@ -230,10 +232,12 @@ static void set_handler (void (*handler)(int)) {
 
 void mpi_sigint_begin (void) {
   set_handler(on_sigint);
+  mpi_interrupts_are_noted(1);
 }
 
 void mpi_sigint_end (void) {
   set_handler(SIG_DFL);
+  mpi_interrupts_are_noted(0);
   disarm_all();
 }
 

@@ -13,6 +13,7 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/futex.h"
+#include "base/interrupt.h"
 #include "base/pidfd.h"
 #include "base/warm.h"
 
@@ -175,6 +176,7 @@ static void on_signal (int sig) {
   void (*poked) (void *) = self != NULL ? atomic_load(&self->poked) : NULL;
   (void)sig;
   if (poked != NULL) poked(self->ud);
+  mpi_interrupt_note();
   errno = saved;
 }
 

@@ -229,4 +229,29 @@ TEST("a sleeper killed between its wake-up and the lock does not take the others
   CHECK_OK(mp_lock_release(l)); /* wakes the second */
   CHECK_EQ(wait_child(second), 0);
 }
+
+static void dies_holding (void *l) {
+  CHECK_OK(mp_lock_acquire(l, 0));
+  (void)pause();
+}
+
+TEST("the death of a holder and of whom the kernel woke for it leaves the lock to the next", .limit = 30) {
+  mp_object *l = NULL;
+  mpi_a32 *word;
+  pid_t holder, first, second;
+  CHECK_OK(mp_lock_new(&l));
+  word = mpi_seg_word(&l->seg, MPI_SEG_WORD0);
+  holder = fork_child(dies_holding, l);
+  CHECK(wait_until((mpi_load(word) & MPI_LOCK_TID) != 0, 5000));
+  first = fork_child(stops_when_woken, l);
+  CHECK(wait_until(mpi_load(word + 1) >> 1 >= 1 && test_state(first) != 'R', 5000));
+  second = fork_child(sleeps_for_good, l);
+  CHECK(wait_until(mpi_load(word + 1) >> 1 >= 2 && test_state(second) == 'S', 5000));
+  CHECK_EQ(kill(holder, SIGKILL), 0);
+  CHECK_EQ(wait_child(holder), -SIGKILL);
+  CHECK(wait_until(test_state(first) == 'T', 5000));
+  CHECK_EQ(kill(first, SIGKILL), 0);
+  CHECK_EQ(wait_child(first), -SIGKILL);
+  CHECK_EQ(wait_child(second), 0);
+}
 #endif

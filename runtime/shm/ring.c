@@ -393,18 +393,9 @@ static int can_put (void *ud) {
 /* One sleep on descriptors: 0 (look at revents, look again), MP_EINTR, MP_ETIMEDOUT (look at revents once more: a peer may make a descriptor readable for
 ** ever). */
 static int sleep_in_poll (struct pollfd *p, nfds_t n, int64_t deadline, int *slice) {
-  int64_t now = mp_now();
-  int64_t until;
-  struct timespec ts;
-  int rc;
-  if (mpi_interrupted()) return MP_EINTR;
-  until = deadline <= now ? now : mpi_slice_end(now, deadline, slice);
-  ts = mpi_timespec(until - now);
-  rc = ppoll(p, n, &ts, NULL);
-  if (rc > 0) return now >= deadline ? MP_ETIMEDOUT : 0;
-  if (rc < 0 && errno != EINTR) return mpi_fail_errno("ppoll");
-  if (rc == 0 && until >= deadline) return MP_ETIMEDOUT;
-  return mpi_interrupted() ? MP_EINTR : 0;
+  int rc = mpi_sleep_in_poll(p, n, deadline, slice);
+  if (rc <= 0) return rc;
+  return deadline != MP_NEVER && mp_now() >= deadline ? MP_ETIMEDOUT : 0;
 }
 
 /* A pipe's sender that waits for room polls its end of the carrier: getters send SPACE, and the end of all getters is a hang-up. */
