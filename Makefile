@@ -30,8 +30,9 @@ VERSION := $(shell sed -n 's/^.define MP_VERSION "\(.*\)"/\1/p' runtime/mp.h)
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
         -Wwrite-strings -Wvla -Wconversion -Wno-sign-conversion -Wno-missing-field-initializers -Werror
 CPPFLAGS_MP := -Iruntime -D_GNU_SOURCE
-CFLAGS_MP := -std=gnu11 -g -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread $(WARN)
+CFLAGS_MP = -std=gnu11 $(DEBUG_INFO) -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread $(WARN)
 LDFLAGS_MP := -pthread -Wl,--as-needed -Wl,-z,now
+DEBUG_INFO := -g
 
 ifeq ($(MODE),release)
 CFLAGS_MODE := -O2 -fno-plt
@@ -40,13 +41,16 @@ CFLAGS_MODE := -O0 -DMP_DEBUG -DMP_FAULTS
 else ifeq ($(MODE),hard)
 # Tiny rings and tables, fault points, early futex returns: what is rare becomes common.
 CFLAGS_MODE := -O1 -DMP_DEBUG -DMP_HARD -DMP_FAULTS
+DEBUG_INFO := -g1
 else ifeq ($(MODE),asan)
 CFLAGS_MODE := -O1 -DMP_DEBUG -DMP_FAULTS -fno-omit-frame-pointer \
                -fsanitize=address,undefined -fno-sanitize-recover=undefined
 LDFLAGS_MP += -fsanitize=address,undefined
+DEBUG_INFO := -g1
 else ifeq ($(MODE),tsan)
 CFLAGS_MODE := -O1 -DMP_DEBUG -DMP_FAULTS -fno-omit-frame-pointer -fsanitize=thread
 LDFLAGS_MP += -fsanitize=thread
+DEBUG_INFO := -g1
 else ifeq ($(MODE),fuzz)
 # Coverage-guided, which needs clang's libFuzzer.
 CC := clang
@@ -224,7 +228,9 @@ $(BUILD)/stress/%: spec/stress/%.c $(CORE_OBJ) $(HOST_OBJ) $(BUILD)/.flags $(BUI
 $(BUILD)/watch: spec/support/watch.c $(BUILD)/.flags
 	@$(CC) -std=gnu11 -D_GNU_SOURCE -O1 $(WARN) -o $@ $<
 
-.PHONY: ctests ctest programs
+.PHONY: ctests ctest programs test-objects
+# Compiles the tests and links none: enough to see a compiler's warnings.
+test-objects: $(TEST_BIN:=.o)
 programs: $(FUZZ_BIN) $(STRESS_BIN) $(BUILD)/watch
 # With libFuzzer where clang has it, else by the driver under the address sanitizer.
 fuzz:

@@ -73,5 +73,5 @@ int mpi_sleep_in_poll (struct pollfd *p, nfds_t n, int64_t deadline, int *slice)
   if (rc < 0) rc = errno == EINTR ? 0 : mpi_fail_errno("ppoll");
   else if (rc == 0 && until >= deadline && !interrupted) rc = MP_ETIMEDOUT;
   if (unblocked != NULL) (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-  return rc == 0 && mpi_interrupted() ? MP_EINTR : rc;
+  return rc == 0 && (interrupted || mpi_interrupted()) ? MP_EINTR : rc;
 }

@@ -10,7 +10,7 @@
 # MP_COUNT_IN_FILE=1 leaves the last line to .ci/run (build/count).
 set -u
 export LC_ALL=C.UTF-8
-: "${JOBS:=$(($(nproc) + 1))}" # tests wait for each other more than they compute
+: "${JOBS:=$(($(nproc) + 2))}" # tests wait for each other more than they compute
 export JOBS
 [ $# -gt 0 ] || set -- lint clang c-release c-hard c-asan c-tsan spec-release kind-spawn kind-thread spec-asan fuzz stress
 mkdir -p build
@@ -33,7 +33,7 @@ run_suite () {
   lint) make_mode release lint ;;
   clang)
     command -v clang >/dev/null || { echo "no clang here"; return 77; }
-    make_mode release CC=clang CFLAGS=-O0 BUILD=build/clang all ctests programs ;;
+    make_mode release CC=clang CFLAGS='-O0 -g0' BUILD=build/clang all test-objects programs ;;
   c-*)
     m=${1#c-} built=0
     make_mode "$m" -k ctests || built=1
@@ -62,6 +62,13 @@ run_suite () {
   esac
 }
 
+# What did not pass, a line each: as the last lines before the count, for a log that is cut in the middle still has them.
+failures () {
+  grep -E '^ *(not ok|FAIL|Failure ->|Error ->|a sanitizer)|: (took longer than|crashed, or|ran no|left processes|exited with)|[1-9][0-9]* failed' "$log/$1" |
+    grep -v -E '^[0-9]+ passed, ' | sed "s/^ */$1: /" | head -n 20
+}
+
+said=''
 for suite in "$@"; do
   start=$(date +%s)
   (run_suite "$suite") >"$log/$suite" 2>&1 </dev/null
@@ -89,9 +96,12 @@ for suite in "$@"; do
     grep -E '^ *(skip - |skipped: )' "$log/$suite" | sort | uniq -c | sed 's/^ */          /' | head -n 20
   else
     echo "FAIL  $suite: $p passed; $f failed ($secs s)"
+    said="$said$(failures "$suite")
+"
     grep -v -E '^  (cc|link|ar|embed) |: [0-9]+ passed, 0 failed' "$log/$suite" | tail -n 150 | sed 's/^/      /'
   fi
 done
+[ -z "$said" ] || printf 'did not pass:\n%s' "$said"
 echo "all suites: $(($(date +%s) - total_start)) s; logs in $log"
 echo "$total_passed passed, $total_failed failed" >build/count
 [ -n "${MP_COUNT_IN_FILE:-}" ] || cat build/count
