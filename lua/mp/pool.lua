@@ -447,7 +447,7 @@ local function look(pool)
   pool.looked = t
   if pool.broken or pool.looking then return end
   pool.looking = true
-  local again = math.huge -- when the next worker is to be started
+  local next_start = math.huge
   local ok, e = pcall(function()
     for i = 1, #pool.workers do
       local worker = pool.workers[i]
@@ -457,13 +457,13 @@ local function look(pool)
       end
       worker = pool.workers[i]
       if worker.dead and worker.restart and not pool.broken and not (pool.ended and pool.outstanding == 0) then
-        if worker.restart <= t then start_worker(pool, i) else again = min(again, worker.restart) end
+        if worker.restart <= t then start_worker(pool, i) else next_start = min(next_start, worker.restart) end
       end
     end
   end)
   pool.looking = false
   if not ok then error(e, 0) end
-  core.pool_timer(pool.ud, again < math.huge and again - t or 0)
+  core.pool_timer(pool.ud, next_start < math.huge and next_start - t or 0)
   -- Nobody has it, and it is nowhere: only a fault of ours could do this, and nobody is to wait for ever for it.
   if pool.outstanding > 0 and not pool.broken then
     local queued, answers = core.pool_queued(pool.ud)

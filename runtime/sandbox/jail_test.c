@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <linux/keyctl.h>
 #include <linux/netlink.h>
 #include <linux/perf_event.h>
@@ -206,15 +207,11 @@ static int works_outside (const struct attack *a, char *why, size_t size) {
   return 0;
 }
 
-static void attempt (const struct attack *a, unsigned tier, const char *name, int user, int control) {
-  static struct mpi_jail jail;
-  struct mpi_policy p;
+static void attempt (const struct attack *a, struct mpi_jail *jail, const char *name, int user, int control) {
   struct mpi_jail_report *r;
-  struct inside in = {a, &jail, -1, user};
+  struct inside in = {a, jail, -1, user};
   const char *fault;
   int e;
-  policy_for(tier, &p);
-  CHECK_OK(mpi_jail_make(&p, MPI_FILTER_LISTENER, &jail));
   CHECK_OK(mpi_jail_report_make(&in.report_fd, &r));
   fault = judge(a, wait_child(fork_child(in_jail, &in)), r, &e);
   if (fault != NULL && !(control == 0 && a->no_control && (e == ENOSYS || e == ENODEV || e == EOPNOTSUPP || e == -SIGSEGV))) /* SIGSEGV: a kernel without that entry */
@@ -241,10 +238,18 @@ static int visitors (void) {
 }
 
 static void run_attacks (const struct attack *list) {
+  static struct mpi_jail jails[TIERS]; /* making one takes longer than an attack */
   const struct attack *a;
   char why[64];
   int t;
   make_field();
+  for (t = 0; t < TIERS; t++) {
+    struct mpi_policy p;
+    policy_for(1u << t, &p);
+    CHECK_OK(mpi_jail_make(&p, MPI_FILTER_LISTENER, &jails[t]));
+  }
+  mpi_jail_warm();
+  (void)malloc_trim(0);
   for (a = list; a->what != NULL; a++) {
     int control = works_outside(a, why, sizeof why);
     if (!control) {
@@ -254,8 +259,8 @@ static void run_attacks (const struct attack *list) {
     (void)visitors(); /* from outside */
     for (t = 0; t < TIERS; t++) {
       if (!(a->tiers & TRIED & (1u << t))) continue;
-      attempt(a, 1u << t, tier_names[t], 0, control);
-      if (geteuid() == 0) attempt(a, 1u << t, tier_names[t], 1, control);
+      attempt(a, &jails[t], tier_names[t], 0, control);
+      if (geteuid() == 0) attempt(a, &jails[t], tier_names[t], 1, control);
     }
     if (visitors() != 0) FAIL("%s: something got out", a->what);
   }

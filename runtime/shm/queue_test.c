@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -859,6 +860,40 @@ TEST("a drained backlog gives its memory back, and a long life at a small backlo
     (void)get_int(q, 0);
   }
   CHECK(blocks(q) < 3u << 20);
+}
+
+static long faults (void) {
+  struct rusage u;
+  (void)getrusage(RUSAGE_SELF, &u);
+  return u.ru_minflt;
+}
+
+/* Puts and gets one in turns; gives the page faults. */
+static long exchange (mp_object *q, int n) {
+  static char message[4000];
+  long before = faults();
+  int i;
+  for (i = 0; i < n; i++) {
+    size_t size = sizeof message;
+    CHECK_OK(mp_queue_put(q, message, sizeof message, 0));
+    CHECK_EQ(mp_queue_get(q, message, &size, 0), 0);
+  }
+  return faults() - before;
+}
+
+TEST("a backlog that stays goes round in pages that are there, and its memory is given back when it is gone", .one_thread = 1, .limit = 60) {
+  static char message[4000];
+  mp_object *q = new_queue(1000, 0);
+  int i;
+  for (i = 0; i < 900; i++) CHECK_OK(mp_queue_put(q, message, sizeof message, 0));
+  (void)exchange(q, 10000); /* until the ring goes round */
+  CHECK(exchange(q, 10000) < 1000);
+  CHECK(blocks(q) < 20u << 20);
+  for (i = 0; i < 900; i++) {
+    size_t size = sizeof message;
+    CHECK_EQ(mp_queue_get(q, message, &size, 0), 0);
+  }
+  CHECK(blocks(q) < 2u << 20);
 }
 
 /* ---- pipes ---- */

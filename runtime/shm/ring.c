@@ -97,17 +97,32 @@ static uint64_t bytes_out (const struct mpi_ring *r, uint64_t head) {
 }
 
 static uint32_t window_of (const struct mpi_ring *r) {
-  uint32_t w = mpi_load_relaxed(&r->s->window);
+  uint32_t w = mpi_load_relaxed(&r->s->window), span = mpi_load_relaxed(&r->s->span);
+  if (w < span) w = span;
   return w < r->window ? r->window : w > r->units ? r->units : w;
 }
 
 /* The window follows the size of the messages: up at once, down by half a lap. Latch held. */
 static void fit_window (const struct mpi_ring *r, uint32_t need, int turned) {
-  uint32_t w = window_of(r);
+  uint32_t w = mpi_load_relaxed(&r->s->window);
   uint64_t want = (uint64_t)need * WINDOW_MESSAGES;
   if (want > WINDOW_MOST / MPI_RING_UNIT) want = WINDOW_MOST / MPI_RING_UNIT;
   if (turned && want < w / 2) want = w / 2;
   if (want > w || turned) mpi_store_relaxed(&r->s->window, (uint32_t)want);
+}
+
+/* So does the span follow a backlog that stays: where putters went on behind the window, each page would be a new one. p's head is fresh. Latch held. */
+static void fit_span (const struct mpi_ring *r, const struct place *p, uint32_t need, int turned) {
+  uint32_t span = mpi_load_relaxed(&r->s->span);
+  uint32_t t = pos_of(p->tail), h = pos_of(p->head);
+  uint64_t live = h <= t ? t - h : (uint64_t)p->s + t - (h < p->s ? h : p->s);
+  uint64_t want = 2 * (live + need);
+  want += want / 4;
+  if (turned) {
+    if (want < span / 2) mpi_store_relaxed(&r->s->span, span / 2);
+  } else if (want > window_of(r) && want <= WINDOW_MOST / MPI_RING_UNIT) {
+    mpi_store_relaxed(&r->s->span, (uint32_t)want);
+  }
 }
 
 /* What the getters have passed since is no longer in the layout. An old head only makes less of it. */
@@ -190,7 +205,10 @@ static int append (const struct mpi_ring *r, struct place *p, const struct mpi_m
   struct spot spot;
   if (t >= r->units) return mpi_fail(MP_ECORRUPT, "a ring's position is impossible");
   /* Past the window it matters how far the getters really are: look every eighth of a window. */
-  if ((uint64_t)t + need > window_of(r) && (t <= window_of(r) || t / eighth != (t + need) / eighth)) refresh(r, p);
+  if ((uint64_t)t + need > window_of(r) && (t <= window_of(r) || t / eighth != (t + need) / eighth)) {
+    refresh(r, p);
+    fit_span(r, p, need, 0);
+  }
   if (!fits(r, p, m->size, need, &spot)) {
     refresh(r, p);
     if (!fits(r, p, m->size, need, &spot)) return 0;
@@ -209,6 +227,7 @@ static int append (const struct mpi_ring *r, struct place *p, const struct mpi_m
     memcpy(address(r, t), &h, sizeof h);
   }
   if (spot.jump || need > r->window / WINDOW_MESSAGES) fit_window(r, need, spot.jump);
+  if (spot.jump) fit_span(r, p, need, 1);
   write_record(r, spot.at, m, attempt);
   if (spot.at + need > r->window) note_dirty(r, spot.at, spot.at + need);
   p->tail = side_of(spot.at + need, count_of(p->tail) + 1);
@@ -544,7 +563,7 @@ static void punch (const struct mpi_ring *r, uint32_t from, uint32_t to) {
 static void reclaim (struct mpi_ring *r) {
   struct mpi_ring_shared *s = r->s;
   struct place p;
-  uint32_t h, t, lo, hi, window = window_of(r);
+  uint32_t h, t, lo, hi, window;
   if (lock_put(r, 0) < 0) return;
   p.tail = mpi_load(&s->tail);
   p.head = mpi_load(&s->head);
@@ -553,6 +572,8 @@ static void reclaim (struct mpi_ring *r) {
   settle_layout(&p);
   h = pos_of(p.head);
   t = pos_of(p.tail);
+  if (p.head == p.tail) mpi_store_relaxed(&s->span, 0);
+  window = window_of(r);
   lo = mpi_load_relaxed(&s->dirty_lo);
   hi = mpi_load_relaxed(&s->dirty_hi);
   if (p.s == 0 && h <= t && t < r->units && hi > lo && hi <= r->units) {
@@ -785,6 +806,11 @@ static int wait_message (struct mpi_ring *r, int64_t deadline) {
   return mpi_waitq_wait(&s->nonempty, &s->put_latch, &s->get_turnstile, can_get, r, deadline);
 }
 
+/* The backlog that the span was for is gone. */
+static int drained (const struct mpi_ring *r) {
+  return known_messages(r) == 0 && mpi_load_relaxed(&r->s->span) != 0 && mpi_load_relaxed(&r->s->tail) == mpi_load_relaxed(&r->s->head);
+}
+
 /* Time to look for memory to give back: the head has left the window and gone on far enough, or the ring is empty as far as we know. The tail itself is not
 ** looked at: that is for who has nothing left to get. */
 static int reclaim_due (const struct mpi_ring *r) {
@@ -793,7 +819,7 @@ static int reclaim_due (const struct mpi_ring *r) {
   if (mpi_load_relaxed(&s->dirty_hi) <= mpi_load_relaxed(&s->dirty_lo)) return 0;
   pos = pos_of(mpi_load_relaxed(&s->head));
   gone = pos - mpi_load_relaxed(&s->reclaim_mark);
-  if (gone < RECLAIM_BYTES / MPI_RING_UNIT && (known_messages(r) != 0 || gone < 4096 / MPI_RING_UNIT)) return 0;
+  if (gone < RECLAIM_BYTES / MPI_RING_UNIT && (known_messages(r) != 0 || gone < 4096 / MPI_RING_UNIT) && !drained(r)) return 0;
   mpi_store_relaxed(&s->reclaim_mark, pos);
   return 1;
 }

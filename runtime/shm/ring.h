@@ -61,6 +61,7 @@ struct mpi_ring_shared {
   mpi_a32 leavers;        /* pipes: times a reader has let go of its end on its own; a hint for senders */
   uint32_t attempt;       /* descriptor records sent or tried; under put_latch */
   mpi_a32 window;         /* units: where putters turn round while the backlog is small; grows with the messages */
+  mpi_a32 span;           /* the same, grows with the backlog; 0 when all was got */
   mpi_a32 dirty_lo;       /* units: pages beyond the window that may exist lie in [lo, hi); under put_latch */
   mpi_a32 dirty_hi;
   _Alignas(64) mpi_waitq nonfull;  /* putters sleep; gates get_latch and put_latch */

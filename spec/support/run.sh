@@ -10,7 +10,7 @@
 # MP_COUNT_IN_FILE=1 leaves the last line to .ci/run (build/count).
 set -u
 export LC_ALL=C.UTF-8
-: "${JOBS:=$(($(nproc) + 2))}" # tests wait for each other more than they compute
+: "${JOBS:=$(($(nproc) + 1))}" # tests wait for each other more than they compute
 export JOBS
 [ $# -gt 0 ] || set -- lint clang c-release c-hard c-asan c-tsan spec-release kind-spawn kind-thread spec-asan fuzz stress
 mkdir -p build
