@@ -896,6 +896,36 @@ TEST("a backlog that stays goes round in pages that are there, and its memory is
   CHECK(blocks(q) < 2u << 20);
 }
 
+/* Messages of 8 KB, each filled with its number, past the window; one small one in ten. */
+static void large_and_small (mp_object *q, int n) {
+  static unsigned char message[8000], got[8000];
+  int i;
+  for (i = 0; i < n; i++) {
+    memset(message, i, sizeof message);
+    CHECK_OK(mp_queue_put(q, message, i % 10 == 9 ? 5 : sizeof message - (size_t)i % 50, 0));
+  }
+  for (i = 0; i < n; i++) {
+    size_t size = sizeof got, want = i % 10 == 9 ? 5 : sizeof message - (size_t)i % 50;
+    memset(got, ~i, sizeof got);
+    CHECK_OK(mp_queue_get(q, got, &size, 0));
+    CHECK_EQ(size, want);
+    memset(message, i, want);
+    CHECK_MEM(got, message, want);
+  }
+}
+
+TEST("large messages far from the window are whole, also under a limit for files", .limit = 60) {
+  static const rlim_t limits[] = {RLIM_INFINITY, 0, 200000, 400001};
+  mp_object *q = new_queue(0, 0);
+  unsigned i;
+  for (i = 0; i < sizeof limits / sizeof *limits; i++) {
+    const struct rlimit most = {limits[i], RLIM_INFINITY};
+    CHECK_EQ(setrlimit(RLIMIT_FSIZE, &most), 0); /* who writes behind it is killed */
+    large_and_small(q, 300);
+    large_and_small(q, 50);
+  }
+}
+
 /* ---- pipes ---- */
 
 static void new_pipe (int duplex, mp_object **a, mp_object **b) {

@@ -91,6 +91,7 @@ struct mpi_ring { /* private: one a handle */
   int send_fd; /* the carrier: putters' end and getters' end; -1 where this handle lacks the right */
   int recv_fd;
   int bell_fd;
+  int bulk;    /* the message got last was large, and so the next one may be (ring.c) */
   int owned;   /* redelivery (redeliver.h): records have an owner word, and ... */
   mpi_a64 *cursor; /* ... this is where what waits begins */
   int polls;   /* a pipe: sleepers poll the carrier, so that they learn of the other side's end */
