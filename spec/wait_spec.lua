@@ -77,4 +77,26 @@ describe("mp.wait", function()
     p:close()
     misuse({ "wait", "process " , "is closed" }, mp.wait, { p })
   end)
+
+  -- A queue whose descriptor is to be readable costs its users system calls at each message.
+  it("leaves what it waited for as it was, once nobody waits", function()
+    local function ringing()
+      local n = 0
+      for fd = 0, 255 do
+        local f = io.open(("/proc/self/fdinfo/%d"):format(fd))
+        if f then
+          n = n + tonumber(f:read "a":match "eventfd%-count:%s*(%x+)" or "0", 16)
+          f:close()
+        end
+      end
+      return n
+    end
+    local q, before = mp.Queue(), ringing()
+    assert.same({}, mp.wait({ q }, 0.01))
+    q:put(1)
+    assert.equal(before, ringing())
+    assert.same({ q }, mp.wait({ q }, 10))
+    assert.equal(1, q:get())
+    q:close()
+  end)
 end)

@@ -937,7 +937,8 @@ static int wait_poll (lua_State *L, int idx, struct pollfd *fd) {
   p = luaL_testudata(L, -1, POOL);
   if (p != NULL && p->p.answers != NULL) {
     struct mpi_ring *r = mpi_queue_ring(p->p.answers);
-    (void)mpi_ring_arm(r);
+    int rc = mpi_ring_watch(r);
+    if (rc != 0) return mpl_raise(L, "wait", rc);
     set_timer(p);
     fd[n].fd = r->bell_fd;
     fd[n++].events = POLLIN;
@@ -966,7 +967,16 @@ static void wait_tidy (lua_State *L, int idx) {
   lua_pop(L, 3);
 }
 
-static const mpl_waitable waitable = {wait_ready, wait_poll, wait_tidy};
+static void wait_leave (lua_State *L, int idx) {
+  struct l_pool *p;
+  (void)lua_getiuservalue(L, idx, 1);
+  lua_getfield(L, -1, "pool");
+  p = luaL_testudata(L, -1, POOL);
+  if (p != NULL && p->p.answers != NULL) mpi_ring_unwatch(mpi_queue_ring(p->p.answers));
+  lua_pop(L, 2);
+}
+
+static const mpl_waitable waitable = {wait_ready, wait_poll, wait_tidy, wait_leave};
 
 /* ================ a worker ================ */
 

@@ -337,7 +337,7 @@ static int wait_ready (lua_State *L, int idx) {
 
 static int wait_poll (lua_State *L, int idx, struct pollfd *p) {
   struct mpi_ring *r = mpi_queue_ring(mpl_test(L, idx));
-  int rc = mpi_ring_arm(r);
+  int rc = mpi_ring_watch(r);
   if (rc != 0) return mpl_raise(L, "wait", rc);
   p[0] = (struct pollfd){r->bell_fd, POLLIN, 0};
   return 1;
@@ -347,7 +347,11 @@ static void wait_tidy (lua_State *L, int idx) {
   mpi_ring_tidy(mpi_queue_ring(mpl_test(L, idx)));
 }
 
-static const mpl_waitable waitable = {wait_ready, wait_poll, wait_tidy};
+static void wait_leave (lua_State *L, int idx) {
+  mpi_ring_unwatch(mpi_queue_ring(mpl_test(L, idx)));
+}
+
+static const mpl_waitable waitable = {wait_ready, wait_poll, wait_tidy, wait_leave};
 
 static const luaL_Reg methods[] = {{"put", l_put},
                                    {"put_nowait", l_put_nowait},

@@ -122,6 +122,16 @@ static int fill (lua_State *L, struct item *items, int n, int things, struct pol
   return np;
 }
 
+static void leave (lua_State *L, const struct item *items, int n, int things) {
+  int i;
+  for (i = 0; i < n; i++) {
+    if (items[i].w == NULL || items[i].w->leave == NULL) continue;
+    lua_rawgeti(L, things, i + 1);
+    items[i].w->leave(L, lua_gettop(L));
+    lua_pop(L, 1);
+  }
+}
+
 /* What poll called ready and is not. */
 static void tidy (lua_State *L, const struct item *items, int n, int things, const struct pollfd *p) {
   int i, k;
@@ -163,6 +173,7 @@ static int l_wait (lua_State *L) {
     mpl_enter(L);
     rc = mpi_sleep_in_poll(p, (nfds_t)np, deadline, &slice);
     mpl_leave();
+    leave(L, items, n, things);
     if (rc == MP_EINTR) mpl_interrupt(L);
     else if (rc > 0) tidy(L, items, n, things, p);
     else if (rc < 0 && rc != MP_ETIMEDOUT) return mpl_raise(L, "mp.wait", rc);

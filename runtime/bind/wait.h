@@ -1,6 +1,7 @@
 /* wait.h -- how userdata take part in mp.wait.
-** A waitable says whether it is ready now, and gives descriptors to poll that become readable (or hang up) when that may have changed. `tidy` is
-** called when poll said so and it is not ready. All three are called with the userdata at idx, open (closed ones are refused before).
+** A waitable says whether it is ready now, and gives descriptors to poll that become readable (or hang up) when that may have changed. `leave` is called
+** once after each `poll`, when the sleep is over; `tidy` after it, when a descriptor was readable. All are called with the userdata at idx, open
+** (closed ones are refused before).
 */
 #ifndef MPL_WAIT_H
 #define MPL_WAIT_H
@@ -14,6 +15,7 @@ typedef struct mpl_waitable {
   int (*ready) (lua_State *L, int idx);                  /* 1 or 0; may raise misuse (not started, closed) */
   int (*poll) (lua_State *L, int idx, struct pollfd *p); /* fills up to MPL_WAIT_FDS, returns how many */
   void (*tidy) (lua_State *L, int idx);                  /* may be NULL */
+  void (*leave) (lua_State *L, int idx);                 /* may be NULL; raises nothing */
 } mpl_waitable;
 
 /* For the type with that metatable name; `w` lives for ever. */

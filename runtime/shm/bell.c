@@ -53,14 +53,14 @@ void mpi_bell_ring (mpi_bell *b, struct mpi_bell_fds fds) {
   MPI_POINT("bell.ring.begin");
   (void)write_one(fds.wfd);
   MPI_POINT("bell.ring.written");
-  mpi_store(&b->word, MPI_BELL_ARMED | MPI_BELL_RUNG);
+  mpi_store(&b->word, mpi_load_relaxed(&b->word) | MPI_BELL_ARMED | MPI_BELL_RUNG);
   errno = e;
 }
 
 void mpi_bell_drain (mpi_bell *b, struct mpi_bell_fds fds) {
   int e = errno;
   int i;
-  mpi_store(&b->word, MPI_BELL_ARMED);
+  mpi_store(&b->word, mpi_load_relaxed(&b->word) & ~MPI_BELL_RUNG);
   MPI_POINT("bell.drain.marked");
   for (i = 0; i < MOST_RECORDS && read_one(fds.rfd); i++) {}
   errno = e;
@@ -72,8 +72,31 @@ void mpi_bell_settle (mpi_bell *b, struct mpi_bell_fds fds, int ready) {
   else mpi_bell_drain(b, fds);
 }
 
+static void begin (mpi_bell *b, struct mpi_bell_fds fds, int ready, uint32_t word) {
+  if ((word & MPI_BELL_ARMED) || !ready) {
+    mpi_store(&b->word, word | MPI_BELL_ARMED);
+  } else {
+    mpi_store(&b->word, word);
+    mpi_bell_ring(b, fds); /* which arms it: an armed one is not silent on a ready object */
+  }
+}
+
 void mpi_bell_arm (mpi_bell *b, struct mpi_bell_fds fds, int ready) {
-  if (mpi_load_relaxed(&b->word) & MPI_BELL_ARMED) return;
-  if (ready) mpi_bell_ring(b, fds);
-  else mpi_store(&b->word, MPI_BELL_ARMED);
+  begin(b, fds, ready, mpi_load_relaxed(&b->word) | MPI_BELL_KEPT);
+}
+
+void mpi_bell_watch (mpi_bell *b, struct mpi_bell_fds fds, int ready) {
+  begin(b, fds, ready, mpi_load_relaxed(&b->word) + MPI_BELL_WATCHER);
+}
+
+void mpi_bell_unwatch (mpi_bell *b, struct mpi_bell_fds fds) {
+  uint32_t word = mpi_load_relaxed(&b->word);
+  if (word >= MPI_BELL_WATCHER) word -= MPI_BELL_WATCHER;
+  if (word >= MPI_BELL_WATCHER || (word & MPI_BELL_KEPT)) {
+    mpi_store(&b->word, word);
+    return;
+  }
+  mpi_store(&b->word, 0); /* before what it has said is taken: a mark claims too little, or nothing */
+  MPI_POINT("bell.unwatch.marked");
+  if (word & MPI_BELL_RUNG) mpi_bell_drain(b, fds);
 }

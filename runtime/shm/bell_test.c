@@ -54,6 +54,35 @@ TEST("armed on a ready object rings at once") {
   CHECK(!readable(f.rfd));
 }
 
+TEST("is kept while somebody watches, and for ever once somebody has armed it") {
+  mpi_bell b = {0};
+  struct mpi_bell_fds f = event_fds();
+  mpi_bell_watch(&b, f, 0);
+  mpi_bell_watch(&b, f, 0);
+  mpi_bell_ring_if_armed(&b, f);
+  CHECK(readable(f.rfd));
+  mpi_bell_unwatch(&b, f);
+  CHECK(readable(f.rfd) && mpi_bell_rings(&b));
+  mpi_bell_silence(&b, f);
+  CHECK(!readable(f.rfd));
+  mpi_bell_ring_if_armed(&b, f);
+  mpi_bell_unwatch(&b, f); /* the last one */
+  CHECK_EQ(b.word, 0);
+  CHECK(!readable(f.rfd));
+  mpi_bell_ring_if_armed(&b, f);
+  CHECK(!readable(f.rfd));
+  mpi_bell_watch(&b, f, 1);
+  CHECK(readable(f.rfd) && mpi_bell_rings(&b));
+  mpi_bell_arm(&b, f, 1);
+  mpi_bell_unwatch(&b, f);
+  CHECK(mpi_bell_rings(&b));
+  mpi_bell_silence(&b, f);
+  mpi_bell_ring_if_armed(&b, f);
+  CHECK(readable(f.rfd));
+  mpi_bell_unwatch(&b, f); /* once too often, which a peer may do */
+  CHECK(readable(f.rfd) && mpi_bell_rings(&b));
+}
+
 TEST("settles what was left behind, in both directions") {
   mpi_bell b = {0};
   struct mpi_bell_fds f = socket_fds();
@@ -93,7 +122,7 @@ TEST("a peer that is gone neither raises SIGPIPE nor counts as ready for ever") 
   mpi_bell_arm(&b, f, 0);
   (void)close(f.rfd);
   mpi_bell_ring_if_armed(&b, f);
-  CHECK_EQ(b.word, MPI_BELL_ARMED | MPI_BELL_RUNG);
+  CHECK(mpi_bell_rings(&b));
 }
 
 #ifdef MP_FAULTS
@@ -109,6 +138,17 @@ static void change (void *ud) {
   mpi_store(&s->ready, 0);
   mpi_bell_silence(&s->b, s->f);
 }
+static void watch_and_leave (void *ud) {
+  struct shared *s = ud;
+  mpi_bell_watch(&s->b, s->f, 1);
+  mpi_bell_unwatch(&s->b, s->f);
+}
+static void armed_is_not_silent (void *ud, const char *point) {
+  struct shared *s = ud;
+  if ((s->b.word & MPI_BELL_ARMED) && !readable(s->f.rfd)) FAIL("armed and silent after a death at %s", point);
+  mpi_bell_settle(&s->b, s->f, 0);
+  mpi_store(&s->b.word, 0);
+}
 static void never_silent_though_ready (void *ud, const char *point) {
   struct shared *s = ud;
   if (mpi_load(&s->ready)) CHECK(readable(s->f.rfd));
@@ -121,5 +161,7 @@ TEST("a death at any point leaves at most a ring for nothing, which settling end
   s->f = event_fds();
   mpi_bell_arm(&s->b, s->f, 0);
   CHECK(for_each_kill_point(1, change, never_silent_though_ready, s) >= 3);
+  mpi_store(&s->b.word, 0);
+  CHECK(for_each_kill_point(1, watch_and_leave, armed_is_not_silent, s) >= 4);
 }
 #endif

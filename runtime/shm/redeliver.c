@@ -283,7 +283,7 @@ int mpi_hands_get (struct mpi_hands *h, struct mpi_sink *sink, int64_t deadline)
     }
     if (rc != 1 && fresh) (void)mpi_seat_leave(&h->seats, seat);
     if (rc == 1) {
-      if (mpi_load(&s->bell.word) == (MPI_BELL_ARMED | MPI_BELL_RUNG) && !mpi_hands_ready(h)) mpi_ring_settle_bell(r, 1);
+      if (mpi_bell_rings(&s->bell) && !mpi_hands_ready(h)) mpi_ring_settle_bell(r, 1);
       return 0;
     }
     if (rc != 0) return rc;

@@ -909,7 +909,7 @@ int mpi_ring_get (struct mpi_ring *r, struct mpi_sink *sink, int max, int *got, 
     if (looks) mpi_linger_learn(&r->get_linger, known_messages(r) + (uint32_t)*got);
     mpi_latch_unlock(&s->get_latch);
     if (*got > 0) {
-      if (__builtin_expect(mpi_load(&s->bell.word) == (MPI_BELL_ARMED | MPI_BELL_RUNG), 0) && !can_get(r)) mpi_ring_settle_bell(r, 1);
+      if (__builtin_expect(mpi_bell_rings(&s->bell), 0) && !can_get(r)) mpi_ring_settle_bell(r, 1);
       if (__builtin_expect(reclaim_due(r), 0)) reclaim(r);
       return 0;
     }
@@ -1020,16 +1020,28 @@ int mpi_ring_join (struct mpi_ring *r, int64_t deadline) {
   }
 }
 
-int mpi_ring_arm (struct mpi_ring *r) {
+static int begin_bell (struct mpi_ring *r, void (*begin) (mpi_bell *b, struct mpi_bell_fds fds, int ready)) {
   struct mpi_ring_shared *s = r->s;
-  int rc;
-  if (mpi_load(&s->bell.word) & MPI_BELL_ARMED) return 0;
-  rc = enter_put(r, mp_now() + MPI_GATE_PARTING);
+  int rc = enter_put(r, mp_now() + MPI_GATE_PARTING);
   if (rc == MP_ETIMEDOUT) return mpi_fail(MP_ECORRUPT, "a peer has been inside the object for long");
   if (rc < 0) return rc;
-  mpi_bell_arm(&s->bell, bell_fds(r), can_get(r));
+  begin(&s->bell, bell_fds(r), can_get(r));
   mpi_latch_unlock(&s->put_latch);
   return 0;
+}
+
+int mpi_ring_arm (struct mpi_ring *r) {
+  return begin_bell(r, mpi_bell_arm);
+}
+
+int mpi_ring_watch (struct mpi_ring *r) {
+  return begin_bell(r, mpi_bell_watch);
+}
+
+void mpi_ring_unwatch (struct mpi_ring *r) {
+  if (lock_put(r, 0) < 0) return;
+  mpi_bell_unwatch(&r->s->bell, bell_fds(r));
+  mpi_latch_unlock(&r->s->put_latch);
 }
 
 void mpi_ring_tidy (struct mpi_ring *r) {

@@ -153,6 +153,9 @@ int mpi_ring_join (struct mpi_ring *r, int64_t deadline);
 
 /* From now on bell_fd is readable while a get would not wait (eof aside: that is recv_fd's hang-up). */
 int mpi_ring_arm (struct mpi_ring *r);
+/* The same until unwatch, which every watch must be followed by: who waits for a moment shall not make the ring slower for ever. */
+int mpi_ring_watch (struct mpi_ring *r);
+void mpi_ring_unwatch (struct mpi_ring *r);
 /* After poll said readable but mpi_ring_ready says no: puts right what the dead left. */
 void mpi_ring_tidy (struct mpi_ring *r);
 
