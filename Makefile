@@ -89,6 +89,10 @@ LUA_FILES := $(sort $(wildcard lua/mp/*.lua))
 EMBED_OBJ := $(BUILD)/obj/embed.o
 
 TEST_SRC := $(filter-out $(addprefix runtime/,$(SKIP)),$(sort $(wildcard runtime/*/*_test.c)))
+ifeq ($(MODE),hard)
+# What the hard mode makes common is nothing to a jail, and its attacks take long.
+TEST_SRC := $(filter-out %/jail_test.c,$(TEST_SRC))
+endif
 ifeq ($(MODE),tsan)
 # Only what has threads: the rest would be slow and could not fail. In jail_test they are an attack.
 TEST_SRC := $(if $(TEST_SRC),$(filter-out %/jail_test.c,$(shell grep -l -E 'pthread_create|proc/thread\.h' $(TEST_SRC))))

@@ -394,6 +394,20 @@ describe("a pool", function()
     misuse({ "stats", "closed" }, kept.stats, kept)
   end)
 
+  it("takes part in mp.wait with more results than descriptors may be open", function()
+    local dir = run.tmpdir()
+    run.write(dir .. "/many.lua", [[
+      local mp = require "mp"
+      local pool <close> = mp.Pool(1)
+      local list = {}
+      for i = 1, 100 do list[i] = pool:apply_async(function(s) mp.sleep(s) return "done" end, { i == 1 and 0.5 or 0 }) end
+      print(#mp.wait(list, 0.1), #mp.wait(list, 60) > 0, list[100]:get())
+    ]])
+    local r = run.command({ "sh", "-c", "ulimit -n 64 && exec " .. run.quote(run.path) .. " " .. dir .. "/many.lua" }, { timeout = 60 })
+    assert.equal("", r.err)
+    assert.equal("0\ttrue\tdone\n", r.out)
+  end)
+
   it("takes part in mp.wait while its workers are killed and start anew", function()
     local tries = mp.Value("i", 0)
     local pool <close> = mp.Pool { processes = 1, initializer = function() if tries:add(1) == 2 then os.exit(1) end end }

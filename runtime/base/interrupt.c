@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fd.h"
 #include "base/warm.h"
 
 static _Thread_local mp_interrupt_fn callback;
@@ -70,7 +71,7 @@ int mpi_sleep_in_poll (struct pollfd *p, nfds_t n, int64_t deadline, int *slice)
   if (deadline > now && !interrupted) until = mpi_slice_end(now, deadline, slice, unblocked != NULL || !interruptible());
   ts = mpi_timespec(until - now);
   rc = ppoll(p, n, &ts, unblocked);
-  if (rc < 0) rc = errno == EINTR ? 0 : mpi_fail_errno("ppoll");
+  if (rc < 0) rc = errno == EINTR || (errno == EINVAL && mpi_fd_raise_limit()) ? 0 : mpi_fail_errno("ppoll"); /* EINVAL: more than may be open */
   else if (rc == 0 && until >= deadline && !interrupted) rc = MP_ETIMEDOUT;
   if (unblocked != NULL) (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
   return rc == 0 && (interrupted || mpi_interrupted()) ? MP_EINTR : rc;

@@ -106,6 +106,15 @@ static int push_ready (lua_State *L, const struct item *items, int n, int things
   return count;
 }
 
+/* The results of a pool have the same descriptors: such neighbours share their entries, for poll takes no more than may be open. */
+static int same_as_before (const struct item *it, const struct pollfd *p) {
+  int i;
+  if (it[-1].n != it->n || it->n == 0) return 0;
+  for (i = 0; i < it->n; i++)
+    if (p[it[-1].first + i].fd != p[it->first + i].fd || p[it[-1].first + i].events != p[it->first + i].events) return 0;
+  return 1;
+}
+
 static int fill (lua_State *L, struct item *items, int n, int things, struct pollfd *p) {
   int i, np = 0;
   for (i = 0; i < n; i++) {
@@ -118,6 +127,10 @@ static int fill (lua_State *L, struct item *items, int n, int things, struct pol
       lua_pop(L, 1);
     }
     items[i].n = np - items[i].first;
+    if (i > 0 && same_as_before(&items[i], p)) {
+      np = items[i].first;
+      items[i].first = items[i - 1].first;
+    }
   }
   return np;
 }

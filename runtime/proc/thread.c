@@ -84,6 +84,7 @@ static void *run (void *arg) {
   free(arg);
   self = t;
   t->tid = gettid();
+  mpi_interrupts_are_noted(1); /* only MPI_THREAD_SIGNAL interrupts it */
   code = s.fn(t);
   mpi_exit_rules(code, t->tid); /* for the processes that this thread started: they die with it otherwise */
   (void)pthread_mutex_lock(&lock); /* a poke finds the thread alive or not at all */

@@ -189,7 +189,7 @@ static void note_dirty (const struct mpi_ring *r, uint32_t from, uint32_t to) {
 #define BULK 4096u /* bytes */
 
 static int is_bulk (const struct mpi_ring *r, uint32_t pos, size_t size) {
-  return size >= BULK && pos > window_of(r) && !r->owned;
+  return size >= BULK && pos + size / MPI_RING_UNIT > window_of(r) && !r->owned;
 }
 
 static off_t place_in_file (const struct mpi_ring *r, uint32_t pos) {
