@@ -73,11 +73,14 @@ void mpi_bell_settle (mpi_bell *b, struct mpi_bell_fds fds, int ready) {
 }
 
 static void begin (mpi_bell *b, struct mpi_bell_fds fds, int ready, uint32_t word) {
-  if ((word & MPI_BELL_ARMED) || !ready) {
-    mpi_store(&b->word, word | MPI_BELL_ARMED);
-  } else {
+  if (word & MPI_BELL_ARMED) {
+    mpi_store(&b->word, word);
+  } else if (ready) {
     mpi_store(&b->word, word);
     mpi_bell_ring(b, fds); /* which arms it: an armed one is not silent on a ready object */
+  } else {
+    mpi_store(&b->word, word | MPI_BELL_ARMED);
+    mpi_bell_drain(b, fds);
   }
 }
 
@@ -89,14 +92,14 @@ void mpi_bell_watch (mpi_bell *b, struct mpi_bell_fds fds, int ready) {
   begin(b, fds, ready, mpi_load_relaxed(&b->word) + MPI_BELL_WATCHER);
 }
 
-void mpi_bell_unwatch (mpi_bell *b, struct mpi_bell_fds fds) {
+void mpi_bell_unwatch (mpi_bell *b, struct mpi_bell_fds fds, int ready) {
   uint32_t word = mpi_load_relaxed(&b->word);
   if (word >= MPI_BELL_WATCHER) word -= MPI_BELL_WATCHER;
   if (word >= MPI_BELL_WATCHER || (word & MPI_BELL_KEPT)) {
     mpi_store(&b->word, word);
     return;
   }
-  mpi_store(&b->word, 0); /* before what it has said is taken: a mark claims too little, or nothing */
+  mpi_store(&b->word, 0);
   MPI_POINT("bell.unwatch.marked");
-  if (word & MPI_BELL_RUNG) mpi_bell_drain(b, fds);
+  if (!ready) mpi_bell_drain(b, fds);
 }

@@ -35,9 +35,11 @@ void mpi_bell_drain (mpi_bell *b, struct mpi_bell_fds fds);
 /* Makes the mirror start: from now on rfd is readable while the object is ready. `ready`: is it now? */
 void mpi_bell_arm (mpi_bell *b, struct mpi_bell_fds fds, int ready);
 
-/* The same until unwatch: with the last one the mirror ends, if nobody has armed it. */
+/* The same until unwatch: with the last one the mirror ends, if nobody has armed it. What it has said is taken back only if the object is not ready: others
+** may sleep on the descriptor, armed or not (a pipe's receivers do), and have not yet seen it. What is left of that is taken by whoever arms it
+** again. */
 void mpi_bell_watch (mpi_bell *b, struct mpi_bell_fds fds, int ready);
-void mpi_bell_unwatch (mpi_bell *b, struct mpi_bell_fds fds);
+void mpi_bell_unwatch (mpi_bell *b, struct mpi_bell_fds fds, int ready);
 
 /* It is said to be readable. */
 static inline int mpi_bell_rings (const mpi_bell *b) {

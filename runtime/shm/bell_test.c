@@ -61,25 +61,26 @@ TEST("is kept while somebody watches, and for ever once somebody has armed it") 
   mpi_bell_watch(&b, f, 0);
   mpi_bell_ring_if_armed(&b, f);
   CHECK(readable(f.rfd));
-  mpi_bell_unwatch(&b, f);
+  mpi_bell_unwatch(&b, f, 1);
   CHECK(readable(f.rfd) && mpi_bell_rings(&b));
   mpi_bell_silence(&b, f);
   CHECK(!readable(f.rfd));
-  mpi_bell_ring_if_armed(&b, f);
-  mpi_bell_unwatch(&b, f); /* the last one */
+  mpi_bell_unwatch(&b, f, 0); /* the last one */
   CHECK_EQ(b.word, 0);
-  CHECK(!readable(f.rfd));
   mpi_bell_ring_if_armed(&b, f);
   CHECK(!readable(f.rfd));
   mpi_bell_watch(&b, f, 1);
   CHECK(readable(f.rfd) && mpi_bell_rings(&b));
-  mpi_bell_arm(&b, f, 1);
-  mpi_bell_unwatch(&b, f);
-  CHECK(mpi_bell_rings(&b));
-  mpi_bell_silence(&b, f);
+  mpi_bell_unwatch(&b, f, 1);
+  CHECK(readable(f.rfd)); /* others may not have seen it yet */
+  CHECK_EQ(b.word, 0);
+  mpi_bell_watch(&b, f, 0); /* what was left is no message */
+  CHECK(!readable(f.rfd));
+  mpi_bell_arm(&b, f, 0);
+  mpi_bell_unwatch(&b, f, 0);
   mpi_bell_ring_if_armed(&b, f);
-  CHECK(readable(f.rfd));
-  mpi_bell_unwatch(&b, f); /* once too often, which a peer may do */
+  CHECK(readable(f.rfd) && mpi_bell_rings(&b));
+  mpi_bell_unwatch(&b, f, 0); /* once too often, which a peer may do */
   CHECK(readable(f.rfd) && mpi_bell_rings(&b));
 }
 
@@ -141,7 +142,7 @@ static void change (void *ud) {
 static void watch_and_leave (void *ud) {
   struct shared *s = ud;
   mpi_bell_watch(&s->b, s->f, 1);
-  mpi_bell_unwatch(&s->b, s->f);
+  mpi_bell_unwatch(&s->b, s->f, 0);
 }
 static void armed_is_not_silent (void *ud, const char *point) {
   struct shared *s = ud;

@@ -1040,7 +1040,7 @@ int mpi_ring_watch (struct mpi_ring *r) {
 
 void mpi_ring_unwatch (struct mpi_ring *r) {
   if (lock_put(r, 0) < 0) return;
-  mpi_bell_unwatch(&r->s->bell, bell_fds(r));
+  mpi_bell_unwatch(&r->s->bell, bell_fds(r), can_get(r));
   mpi_latch_unlock(&r->s->put_latch);
 }
 
