@@ -10,8 +10,6 @@
 # MP_COUNT_IN_FILE=1 leaves the last line to .ci/run (build/count).
 set -u
 export LC_ALL=C.UTF-8
-: "${JOBS:=$(($(nproc) + 1))}" # tests wait for each other more than they compute
-export JOBS
 [ $# -gt 0 ] || set -- lint clang c-release c-hard c-asan c-tsan spec-release kind-spawn kind-thread spec-asan fuzz stress
 mkdir -p build
 rm -f build/count
@@ -65,22 +63,19 @@ run_suite () {
 # What did not pass, a line each: as the last lines before the count, for a log that is cut in the middle still has them.
 failures () {
   grep -E '^ *(not ok|FAIL|Failure ->|Error ->|a sanitizer)|: (took longer than|crashed, or|ran no|left processes|exited with)|[1-9][0-9]* failed' "$log/$1" |
-    grep -v -E '^[0-9]+ passed, ' | sed "s/^ */$1: /" | head -n 20
+    grep -v -E '^[0-9]+ passed, ' | sed "s/^ */$1: /" | head -n 20 | grep . || echo "$1: see above"
 }
 
-said=''
-for suite in "$@"; do
-  start=$(date +%s)
-  (run_suite "$suite") >"$log/$suite" 2>&1 </dev/null
-  rc=$?
-  secs=$(($(date +%s) - start))
+report () { # SUITE STATUS SECONDS; leaves "PASSED FAILED" in $log/SUITE.count
+  suite=$1 rc=$2 secs=$3
   count=$(tail -n 1 "$log/$suite" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p')
   case $suite in
-  lint | clang | tour) count="$([ $rc = 0 ] && echo 1 0 || echo 0 1)" ;;
+  lint | clang | tour) count="$([ "$rc" = 0 ] && echo 1 0 || echo 0 1)" ;;
   esac
-  if [ $rc = 77 ]; then
+  if [ "$rc" = 77 ]; then
     echo "--    $suite: skipped: $(tail -n 1 "$log/$suite")"
-    continue
+    echo 0 0 >"$log/$suite.count"
+    return
   fi
   if [ -z "$count" ]; then
     echo "FAIL  $suite: did not build, or crashed (status $rc, $secs s)"
@@ -89,17 +84,47 @@ for suite in "$@"; do
   p=${count% *} f=${count#* }
   if [ "$rc" != 0 ] && [ "$f" = 0 ]; then f=1; fi
   if [ "$p" = 0 ] && [ "$f" = 0 ]; then f=1; fi
-  total_passed=$((total_passed + p)) total_failed=$((total_failed + f))
+  echo "$p $f" >"$log/$suite.count"
   if [ "$f" = 0 ]; then
     echo "ok    $suite: $p passed ($secs s)"
     # what was skipped is said, not hidden
     grep -E '^ *(skip - |skipped: )' "$log/$suite" | sort | uniq -c | sed 's/^ */          /' | head -n 20
   else
     echo "FAIL  $suite: $p passed; $f failed ($secs s)"
-    said="$said$(failures "$suite")
-"
     grep -v -E '^  (cc|link|ar|embed) |: [0-9]+ passed, 0 failed' "$log/$suite" | tail -n 150 | sed 's/^/      /'
   fi
+}
+
+# Two lanes side by side, for tests wait as well as compute: what is built in build/asan and build/clang, and the rest.
+lane () {
+  for suite in $1; do
+    start=$(date +%s)
+    (run_suite "$suite") >"$log/$suite" 2>&1 </dev/null
+    rc=$?
+    report "$suite" $rc $(($(date +%s) - start)) >"$log/$suite.report"
+    cat "$log/$suite.report"
+  done
+}
+
+one='' other=''
+for suite in "$@"; do
+  case $suite in
+  *asan | clang | fuzz) other="$other $suite" ;;
+  *) one="$one $suite" ;;
+  esac
+done
+# Tests wait for each other more than they compute: one more than there are processors, or so many in each lane.
+if [ -n "$one" ] && [ -n "$other" ]; then : "${JOBS:=$(nproc)}"; else : "${JOBS:=$(($(nproc) + 1))}"; fi
+export JOBS
+lane "$other" &
+lane "$one"
+wait
+said=''
+for suite in "$@"; do
+  read -r p f <"$log/$suite.count" || { p=0 f=1; echo "FAIL  $suite: was not run"; }
+  total_passed=$((total_passed + p)) total_failed=$((total_failed + f))
+  [ "$f" = 0 ] || said="$said$(failures "$suite")
+"
 done
 [ -z "$said" ] || printf 'did not pass:\n%s' "$said"
 echo "all suites: $(($(date +%s) - total_start)) s; logs in $log"
