@@ -458,7 +458,8 @@ static int run_forked (struct test_case *c, int verbose) {
   if (pid == 0) {
     int null = open("/dev/null", O_RDONLY);
     in_runner = 0;
-    signal(SIGINT, SIG_DFL);
+    signal(SIGINT, SIG_DFL); /* both are ignored in what a shell has started in the background */
+    signal(SIGQUIT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -11,11 +11,13 @@
 set -u
 export LC_ALL=C.UTF-8
 [ $# -gt 0 ] || set -- lint clang c-release c-hard c-asan c-tsan spec-release kind-spawn kind-thread spec-asan fuzz stress
-mkdir -p build
-rm -f build/count
 log=build/log
-rm -rf $log
-mkdir -p $log
+if [ "$1" != --lane ]; then
+  mkdir -p build
+  rm -f build/count
+  rm -rf $log
+  mkdir -p $log
+fi
 total_passed=0 total_failed=0 total_start=$(date +%s)
 
 make_mode () { # MODE TARGET...; sets b to its folder
@@ -97,7 +99,7 @@ report () { # SUITE STATUS SECONDS; leaves "PASSED FAILED" in $log/SUITE.count
 
 # Two lanes side by side, for tests wait as well as compute: what is built in build/asan and build/clang, and the rest.
 lane () {
-  for suite in $1; do
+  for suite in "$@"; do
     start=$(date +%s)
     (run_suite "$suite") >"$log/$suite" 2>&1 </dev/null
     rc=$?
@@ -106,6 +108,11 @@ lane () {
   done
 }
 
+if [ "$1" = --lane ]; then
+  shift
+  lane "$@"
+  exit
+fi
 one='' other=''
 for suite in "$@"; do
   case $suite in
@@ -116,8 +123,10 @@ done
 # Tests wait for each other more than they compute: one more than there are processors, or so many in each lane.
 if [ -n "$one" ] && [ -n "$other" ]; then : "${JOBS:=$(nproc)}"; else : "${JOBS:=$(($(nproc) + 1))}"; fi
 export JOBS
-lane "$other" &
-lane "$one"
+if [ -n "$other" ]; then # a shell's background ignores SIGINT and SIGQUIT, which tests raise
+  env --default-signal=INT,QUIT sh spec/support/run.sh --lane $other &
+fi
+lane $one
 wait
 said=''
 for suite in "$@"; do
