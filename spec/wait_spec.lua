@@ -99,4 +99,17 @@ describe("mp.wait", function()
     assert.equal(1, q:get())
     q:close()
   end)
+
+  it("sees that who had items of a redelivering queue in hand has died", function()
+    local q = mp.Queue { redeliver = true }
+    local has = mp.Event()
+    q:put "work"
+    local holder = run.forked(function() q:get() has:set() mp.sleep(60) end)
+    assert.is_true(has:wait(20))
+    local killer = run.forked(function() mp.sleep(0.3) os.execute("kill -9 " .. holder.pid) end)
+    assert.same({ q }, mp.wait({ q }, 30))
+    assert.equal("work", q:get(0))
+    holder:join()
+    killer:join()
+  end)
 end)

@@ -56,6 +56,20 @@ int64_t mpi_slice_end (int64_t now, int64_t deadline, int *slice, int sure) {
   return deadline - now < length ? deadline : now + length;
 }
 
+/* poll takes no more entries than files may be open. */
+static int may_raise_limit (void) {
+  errno = EMFILE;
+  if (mpi_fd_raise_limit()) return 1;
+  errno = EINVAL;
+  return 0;
+}
+
+/* The kernel ends a ppoll up to a thousandth of its time late: the end of a long one is slept in another. */
+static int64_t near (int64_t now, int64_t deadline) {
+  int64_t left = deadline - now;
+  return deadline == MP_NEVER || left < 100 * MPI_NS_PER_MS ? deadline : deadline - left / 128;
+}
+
 int mpi_sleep_in_poll (struct pollfd *p, nfds_t n, int64_t deadline, int *slice) {
   sigset_t before, *unblocked = NULL;
   int64_t now = deadline > 0 ? mp_now() : 0;
@@ -68,10 +82,10 @@ int mpi_sleep_in_poll (struct pollfd *p, nfds_t n, int64_t deadline, int *slice)
     if (pthread_sigmask(SIG_SETMASK, &all, &before) == 0) unblocked = &before;
   }
   interrupted = mpi_interrupted();
-  if (deadline > now && !interrupted) until = mpi_slice_end(now, deadline, slice, unblocked != NULL || !interruptible());
+  if (deadline > now && !interrupted) until = mpi_slice_end(now, near(now, deadline), slice, unblocked != NULL || !interruptible());
   ts = mpi_timespec(until - now);
   rc = ppoll(p, n, &ts, unblocked);
-  if (rc < 0) rc = errno == EINTR || (errno == EINVAL && mpi_fd_raise_limit()) ? 0 : mpi_fail_errno("ppoll"); /* EINVAL: more than may be open */
+  if (rc < 0) rc = errno == EINTR || (errno == EINVAL && may_raise_limit()) ? 0 : mpi_fail_errno("ppoll");
   else if (rc == 0 && until >= deadline && !interrupted) rc = MP_ETIMEDOUT;
   if (unblocked != NULL) (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
   return rc == 0 && (interrupted || mpi_interrupted()) ? MP_EINTR : rc;

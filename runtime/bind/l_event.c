@@ -64,7 +64,7 @@ static int wait_poll (lua_State *L, int idx, struct pollfd *p) {
   return 1;
 }
 
-static const mpl_waitable waitable = {wait_ready, wait_poll, NULL, NULL}; /* polling again puts a bell right */
+static const mpl_waitable waitable = {wait_ready, wait_poll, NULL, NULL, NULL}; /* polling again puts a bell right */
 
 int mpl_open_event (lua_State *L) {
   mpl_newtype(L, &event_type);

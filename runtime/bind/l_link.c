@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "base/interrupt.h"
 #include "bind/codec.h"
 #include "bind/udata.h"
 #include "net/gate.h"
@@ -246,6 +247,7 @@ static void on_forget (int sig, siginfo_t *info, void *ctx) {
   if (at_work.number == 0 || info->si_value.sival_int != at_work.number) return;
   lua_sethook(at_work.L, give_up, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
   lua_sethook(at_work.main, give_up, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+  mpi_interrupt_note();
 }
 
 static int l_guard (lua_State *L) {

@@ -175,7 +175,7 @@ static int wait_ready (lua_State *L, int idx) {
 
 static int wait_poll (lua_State *L, int idx, struct pollfd *p) {
   struct mpi_ring *r = incoming(L, idx);
-  int rc = mpi_ring_watch(r);
+  int rc = mpi_ring_arm(r);
   if (rc != 0) return mpl_raise(L, "wait", rc);
   p[0] = (struct pollfd){r->bell_fd, POLLIN, 0};
   p[1] = (struct pollfd){r->recv_fd, 0, 0}; /* hang-up only */
@@ -186,11 +186,8 @@ static void wait_tidy (lua_State *L, int idx) {
   mpi_ring_tidy(incoming(L, idx));
 }
 
-static void wait_leave (lua_State *L, int idx) {
-  mpi_ring_unwatch(incoming(L, idx));
-}
-
-static const mpl_waitable waitable = {wait_ready, wait_poll, wait_tidy, wait_leave};
+/* Its bell is its receivers' alarm clock too, who may sleep on it: once armed it stays so, and nobody's ring is taken away. */
+static const mpl_waitable waitable = {wait_ready, wait_poll, wait_tidy, NULL, NULL};
 
 static const luaL_Reg methods[] = {{"send", l_send},
                                    {"recv", l_recv},

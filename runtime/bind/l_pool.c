@@ -24,6 +24,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/interrupt.h"
 #include "bind/channel.h"
 #include "bind/child.h"
 #include "bind/codec.h"
@@ -897,7 +898,7 @@ static int must_be_watched (const struct l_pool *p) {
   for (i = 0; i < p->p.workers; i++) {
     const struct mpi_pool_slot *s = &p->p.slots[i];
     uint64_t told = mpi_load(&s->stop);
-    if (told != 0 && told == mpi_load(&s->task)) return 1;
+    if (told != 0 && told == mpi_load(&s->task) && mpi_load(&s->running)) return 1;
   }
   return p->timed > 0;
 }
@@ -976,7 +977,7 @@ static void wait_leave (lua_State *L, int idx) {
   lua_pop(L, 2);
 }
 
-static const mpl_waitable waitable = {wait_ready, wait_poll, wait_tidy, wait_leave};
+static const mpl_waitable waitable = {wait_ready, wait_poll, wait_tidy, wait_leave, NULL};
 
 /* ================ a worker ================ */
 
@@ -1057,6 +1058,7 @@ static void on_alarm (int sig) {
   int saved = errno;
   (void)sig;
   if (self != NULL) look_whether_to_stop(self);
+  mpi_interrupt_note();
   errno = saved;
 }
 

@@ -554,7 +554,7 @@ static int wait_poll (lua_State *L, int idx, struct pollfd *fd) {
   return 1;
 }
 
-static const mpl_waitable waitable = {wait_ready, wait_poll, NULL, NULL};
+static const mpl_waitable waitable = {wait_ready, wait_poll, NULL, NULL, NULL};
 
 /* The program's own file name, without folders: which interpreter is this? */
 static int l_program (lua_State *L) {

@@ -351,7 +351,13 @@ static void wait_leave (lua_State *L, int idx) {
   mpi_ring_unwatch(mpi_queue_ring(mpl_test(L, idx)));
 }
 
-static const mpl_waitable waitable = {wait_ready, wait_poll, wait_tidy, wait_leave};
+/* No bell is rung by who dies with items in hand. */
+static int wait_restless (lua_State *L, int idx) {
+  const struct mpi_queue *q = (const struct mpi_queue *)mpl_test(L, idx);
+  return q->hands.s != NULL && mpi_hands_held(&q->hands);
+}
+
+static const mpl_waitable waitable = {wait_ready, wait_poll, wait_tidy, wait_leave, wait_restless};
 
 static const luaL_Reg methods[] = {{"put", l_put},
                                    {"put_nowait", l_put_nowait},

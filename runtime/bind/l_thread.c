@@ -334,7 +334,7 @@ static int wait_poll (lua_State *L, int idx, struct pollfd *fd) {
   return 1;
 }
 
-static const mpl_waitable waitable = {wait_ready, wait_poll, NULL, NULL};
+static const mpl_waitable waitable = {wait_ready, wait_poll, NULL, NULL, NULL};
 
 static const luaL_Reg functions[] = {
   {"thread_new", l_new},   {"thread_start", l_start},       {"thread_poll", l_poll},     {"thread_wait", l_wait},

@@ -135,6 +135,23 @@ static int fill (lua_State *L, struct item *items, int n, int things, struct pol
   return np;
 }
 
+#define LOOK_NS (100 * MPI_NS_PER_MS)
+
+/* Until when to sleep: for what is restless, not long. */
+static int64_t sleep_end (lua_State *L, const struct item *items, int n, int things, int64_t deadline) {
+  int restless = 0, i;
+  int64_t soon;
+  for (i = 0; i < n && !restless; i++) {
+    if (items[i].w == NULL || items[i].w->restless == NULL) continue;
+    lua_rawgeti(L, things, i + 1);
+    restless = items[i].w->restless(L, lua_gettop(L));
+    lua_pop(L, 1);
+  }
+  if (!restless) return deadline;
+  soon = mp_now() + LOOK_NS;
+  return soon < deadline ? soon : deadline;
+}
+
 static void leave (lua_State *L, const struct item *items, int n, int things) {
   int i;
   for (i = 0; i < n; i++) {
@@ -178,13 +195,16 @@ static int l_wait (lua_State *L) {
     return 1;
   }
   for (;;) {
+    int64_t until;
     int rc;
     lua_settop(L, things);
     if (push_ready(L, items, n, things) > 0 || deadline == 0) return 1;
     lua_settop(L, things);
     np = fill(L, items, n, things, p); /* arms; what became ready before is readable */
     mpl_enter(L);
-    rc = mpi_sleep_in_poll(p, (nfds_t)np, deadline, &slice);
+    until = sleep_end(L, items, n, things, deadline);
+    rc = mpi_sleep_in_poll(p, (nfds_t)np, until, &slice);
+    if (rc == MP_ETIMEDOUT && until < deadline) rc = 0;
     mpl_leave();
     leave(L, items, n, things);
     if (rc == MP_EINTR) mpl_interrupt(L);

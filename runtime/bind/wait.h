@@ -16,6 +16,7 @@ typedef struct mpl_waitable {
   int (*poll) (lua_State *L, int idx, struct pollfd *p); /* fills up to MPL_WAIT_FDS, returns how many */
   void (*tidy) (lua_State *L, int idx);                  /* may be NULL */
   void (*leave) (lua_State *L, int idx);                 /* may be NULL; raises nothing */
+  int (*restless) (lua_State *L, int idx);               /* 1: it may become ready without its descriptors: look now and then. May be NULL */
 } mpl_waitable;
 
 /* For the type with that metatable name; `w` lives for ever. */

@@ -262,8 +262,8 @@ static int arrive (struct party *p, int64_t deadline) {
     if (PHASE(v) == BROKEN) return MP_EBROKEN;
     if (PHASE(v) == FILLING) return 0;
     if (action_over(b)) continue;
-    /* The runner's death is noticed by the ring, which tells us; where it is alone we look ourselves. */
-    until = b->parties == 1 && mp_now() + LOOK < deadline ? mp_now() + LOOK : deadline;
+    /* The runner's death is noticed by the ring, which tells us, if it is not dead as a whole: we look ourselves, too, as long as an action lasts. */
+    until = mp_now() + LOOK < deadline ? mp_now() + LOOK : deadline;
     rc = mpi_sleep_on(&s->q.seq, seen, until, &slice);
     if (rc != 0 && !(rc == MP_ETIMEDOUT && until < deadline)) return rc;
   }

@@ -93,6 +93,13 @@ static int mourning (const struct mpi_hands *h) {
   return 0;
 }
 
+int mpi_hands_held (const struct mpi_hands *h) {
+  int i, n = seats_used(h);
+  for (i = 0; i < n; i++)
+    if (mpi_load_relaxed(&h->s->active[i])) return 1;
+  return 0;
+}
+
 static int is_orphan (const struct mpi_hands *h, uint64_t owner) {
   uint32_t seat = (uint32_t)owner - 1;
   if (owner == 0 || owner == SETTLED) return 0;

@@ -36,5 +36,6 @@ int mpi_hands_task_done (struct mpi_hands *h);
 int mpi_hands_join (struct mpi_hands *h, int64_t deadline);
 uint32_t mpi_hands_size (struct mpi_hands *h); /* what waits, orphans too */
 int mpi_hands_ready (struct mpi_hands *h);
+int mpi_hands_held (const struct mpi_hands *h); /* somebody has items in hand, whose death would make it ready */
 
 #endif
