@@ -209,7 +209,7 @@ static int l_wait (lua_State *L) {
     leave(L, items, n, things);
     if (rc == MP_EINTR) mpl_interrupt(L);
     else if (rc > 0) tidy(L, items, n, things, p);
-    else if (rc < 0 && rc != MP_ETIMEDOUT) return mpl_raise(L, "mp.wait", rc);
+    else if (rc < 0 && rc != MP_ETIMEDOUT) return mpl_raise(L, "wait", rc);
     if (rc == MP_ETIMEDOUT || (deadline != MP_NEVER && mp_now() >= deadline)) deadline = 0; /* one last look; what rings may ring for ever */
   }
 }

@@ -249,6 +249,29 @@ TEST("the death of who runs the action breaks it for who waits and who comes", .
   }
 }
 
+static void two_parties (void *ud) {
+  pthread_t t;
+  CHECK(pthread_create(&t, NULL, party, ud) == 0);
+  (void)party(ud);
+  (void)pthread_join(t, NULL);
+}
+
+/* Nobody is left who would tell the one that came during the action. */
+TEST("the death of all parties in an action is seen by who comes meanwhile", .limit = 30) {
+  struct crew *c = new_crew(2, MP_BARRIER_ACTION);
+  pid_t both, late;
+  mpi_store(&c->stop_acting, 0);
+  both = fork_child(two_parties, c);
+  CHECK(wait_until(mpi_load(&c->acting), 5000));
+  late = fork_child(party_in_child, c);
+  CHECK(wait_until(test_state(late) == 'S', 5000));
+  (void)usleep(150000); /* past its first look */
+  CHECK(kill(both, SIGKILL) == 0);
+  CHECK_EQ(wait_child(both), -SIGKILL);
+  CHECK_EQ(wait_child(late), 0);
+  CHECK_EQ(c->broken, 1);
+}
+
 TEST("who takes the seat of a dead runner does not take it for alive", .limit = 30) {
   struct crew *c = new_crew(1, MP_BARRIER_ACTION);
   pid_t runner;

@@ -43,7 +43,8 @@ int mpi_lockword_wait (mpi_a32 *word, int64_t deadline, int spins, int brief) {
     MPI_POINT("latch.wait.woken");
     inherit = MPI_LOCK_WAITERS;
     if (rc != 0) break;
-    /* Two deaths at the same moment (a holder, and whom the kernel woke for it) can still leave us asleep: look again now and then. */
+    /* Two deaths at the same moment (a holder, and whom the kernel woke for it) leave us asleep on a kernel without "futex: Resend potentially swallowed owner
+    ** death notification" (Linux 6.2): look again now and then, if only at the ends of slices (interrupt.h). */
     if (brief || slice > 4) slice = brief ? 0 : 4;
   }
   /* We may have eaten the wake-up that was meant for another. */

@@ -926,6 +926,21 @@ TEST("large messages far from the window are whole, also under a limit for files
   }
 }
 
+TEST("a host's file that has got the segment's number is left alone", .limit = 30) {
+  mp_object *q = new_queue(0, 0);
+  char byte = 0;
+  int file = mpi_memfd("host's"), kept = mpi_fd_dup(q->seg.fd);
+  CHECK_OK(file);
+  CHECK_OK(kept);
+  CHECK(ftruncate(file, 8 << 20) == 0 && pwrite(file, "x", 1, 1 << 20) == 1);
+  CHECK(dup2(file, q->seg.fd) >= 0);
+  large_and_small(q, 300); /* written, read and given back */
+  CHECK(lseek(file, 0, SEEK_DATA) == 1 << 20); /* one page exists, where it did */
+  CHECK(lseek(file, (1 << 20) + 4096, SEEK_DATA) < 0);
+  CHECK(pread(file, &byte, 1, 1 << 20) == 1 && byte == 'x');
+  CHECK(dup2(kept, q->seg.fd) >= 0);
+}
+
 /* ---- pipes ---- */
 
 static void new_pipe (int duplex, mp_object **a, mp_object **b) {

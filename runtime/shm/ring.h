@@ -4,7 +4,8 @@
 **          Nothing is inside when the counts are equal.
 ** Memory   the caller's segment: struct mpi_ring_shared on page 0, the data area behind it, sparse. Private: struct mpi_ring. Messages lie
 **          in one piece; a SKIP record sends the getter to another unit. While the backlog is small the putters turn back to the start after
-**          a window (128 KiB, or some thirty messages), so that the same pages stay warm; what lies beyond is given back once it is drained.
+**          a window (128 KiB, some thirty messages, or two and a half times a backlog that stays, to 32 MiB), so that the same pages stay warm; what
+**          lies beyond is given back once it is drained. There, messages of 4 KiB and more are written and read by the segment's descriptor.
 **          What is live, in units, by the layout words s and m (of the tail's parity, as bytes_in): s = 0: [head, tail). s alone: turned at s:
 **          [head, s] and [0, tail), as long as head > tail. Both: the turned part met the head at m and jumped over: [head, s], [0, m] and
 **          [s + 1, tail), until head > s. So turning costs no room.

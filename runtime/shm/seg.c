@@ -151,10 +151,15 @@ void mpi_seg_fini (mpi_seg *s) {
   mpi_fd_close(&s->fd);
 }
 
+int mpi_seg_is_open (const mpi_seg *s) {
+  struct stat st;
+  return mpi_fstat(s->fd, &st) == 0 && (uint64_t)st.st_ino == s->ino && (uint64_t)st.st_dev == s->dev;
+}
+
 void mpi_seg_punch (const mpi_seg *s, size_t off, size_t length) {
   size_t from = (off + MPI_PAGE - 1) & ~(size_t)(MPI_PAGE - 1);
   size_t to = (off + length) & ~(size_t)(MPI_PAGE - 1);
   int e = errno;
-  if (to > from) (void)fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from));
+  if (to > from && mpi_seg_is_open(s)) (void)fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from));
   errno = e;
 }

@@ -75,4 +75,7 @@ int mpi_seg_holds (const mpi_seg *s, uint64_t size);
 /* Gives the pages wholly inside [off, off + length) back to the system; they read as zero. Never fails visibly. */
 void mpi_seg_punch (const mpi_seg *s, size_t off, size_t length);
 
+/* Is the descriptor still the segment's? A host may have closed all that it does not know, and its number may be a file of the host's now. */
+int mpi_seg_is_open (const mpi_seg *s);
+
 #endif
